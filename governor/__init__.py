@@ -1,0 +1,3 @@
+"""Governor keeps AI inference spend inside its budgets."""
+
+__version__ = "0.1.0"

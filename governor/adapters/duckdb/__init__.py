@@ -1,0 +1,1 @@
+"""The DuckDB file: one owner, one writer, one transaction a batch."""

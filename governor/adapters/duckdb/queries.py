@@ -1,0 +1,188 @@
+"""The SQL of ingest as text, pure; `store.py` runs it."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from governor.core.rollups import ROLLUP_DIMENSIONS, ROLLUP_MEASURES
+
+MAX_TIME_RANGES: Final = 256
+"""Into how many literal ranges the times of a batch are cut; each is looked up apart."""
+
+INPUT_COLUMNS: Final = (
+    "event_id",
+    "source",
+    "provider",
+    "model",
+    "requests",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "input_audio_tokens",
+    "output_audio_tokens",
+    "output_images",
+    "web_searches",
+    "compute_ms",
+)
+"""What deduplication and pricing read of a batch, beside `time_us` and `row`.
+
+The time goes in as whole microseconds: a filter on a time zone column that DuckDB hands down to
+an Arrow scan needs a package (pytz) that nothing else here does.
+"""
+
+PRICED_COLUMNS: Final = {
+    "price_id": pa.int64(),
+    "cost_nano": pa.int64(),
+    "cap_nano": pa.int64(),
+    "contradicts": pa.bool_(),
+}
+"""What pricing adds to a batch."""
+
+_BUCKETS: Final = """
+amounts AS (
+    SELECT row, provider, model, time_us, requests,
+           coalesce(input_tokens, 0) AS input,
+           coalesce(cache_read_tokens, 0) AS cache_read,
+           coalesce(cache_write_5m_tokens, 0) AS cache_write_5m,
+           coalesce(cache_write_1h_tokens, 0) AS cache_write_1h,
+           coalesce(input_audio_tokens, 0) AS input_audio,
+           coalesce(output_tokens, 0) AS output,
+           coalesce(reasoning_tokens, 0) AS reasoning,
+           coalesce(output_audio_tokens, 0) AS output_audio,
+           coalesce(web_searches, 0) AS web_search,
+           coalesce(output_images, 0) + coalesce(compute_ms, 0) AS without_rate,
+           cache_read + cache_write_5m + cache_write_1h + input_audio AS inside_input,
+           reasoning + output_audio AS inside_output
+    FROM {rows}
+), buckets AS (
+    SELECT *,
+           input < inside_input OR output < inside_output AS contradicts,
+           CASE WHEN input < inside_input THEN input ELSE input - inside_input END AS plain_input,
+           CASE WHEN output < inside_output THEN output ELSE output - inside_output END
+               AS plain_output,
+           plain_input + inside_input AS context_tokens,
+           time_us // 1000000 % 86400 AS second
+    FROM amounts
+)"""
+
+_COST: Final = """
+femto AS (
+    SELECT row, contradicts, {known} AS known,
+           CASE WHEN known THEN r.price_id END AS price_id,
+           plain_input * r.input_rate + b.cache_read * r.cache_read_rate
+               + b.cache_write_5m * r.cache_write_5m_rate
+               + b.cache_write_1h * r.cache_write_1h_rate
+               + b.input_audio * r.input_audio_rate
+               + plain_output * r.output_rate + b.reasoning * r.reasoning_rate
+               + b.output_audio * r.output_audio_rate
+               + requests * r.request_rate + b.web_search * r.web_search_rate AS femto
+    FROM buckets b JOIN model_keys k ON k.provider = b.provider AND k.model = b.model
+    {join}
+), split AS (
+    SELECT *, femto // 1000000 AS nano, femto - nano * 1000000 AS rest FROM femto
+)
+SELECT row, price_id, contradicts,
+       CASE WHEN known THEN nano::BIGINT + CASE
+           WHEN rest > 500000 OR (rest = 500000 AND nano::BIGINT & 1 = 1) THEN 1 ELSE 0
+       END END AS nano
+FROM split ORDER BY row
+"""
+
+_IN_FORCE: Final = """LEFT JOIN rates r ON r.key = k.key
+        AND time_us >= r.starts_us AND time_us < r.ends_us
+        AND second >= r.from_second AND second < r.until_second
+        AND context_tokens >= r.from_tokens AND context_tokens < r.until_tokens"""
+
+_KNOWN: Final = """r.price_id IS NOT NULL AND without_rate = 0
+               AND (r.input IS NOT NULL OR context_tokens = 0)
+               AND (r.output IS NOT NULL OR plain_output + inside_output = 0)"""
+
+PRICE: Final = (
+    "WITH " + _BUCKETS.format(rows="batch_input") + "," + _COST.format(join=_IN_FORCE, known=_KNOWN)
+)
+"""Row, price, cost and contradiction of each row of `batch_input`, in row order.
+
+`price_id` and `nano` are NULL where no price is known. Parts are taken out of their totals first,
+so that no token is charged twice; parts that exceed their total are charged on top of it. The
+femto-dollar sum is exact in HUGEINT and is rounded half to even once, without a float and without
+`round_even`, which would go through one.
+"""
+
+STAND_IN: Final = (
+    "WITH "
+    + _BUCKETS.format(rows="batch_unpriced")
+    + ","
+    + _COST.format(join="JOIN rates r ON r.price_id = k.fallback_id", known="true")
+)
+"""The same by the stand-in price, for the rows of `batch_unpriced`."""
+
+ROLLUP_COLUMNS: Final = (
+    "event_time",
+    *ROLLUP_DIMENSIONS,
+    "requests",
+    "input_tokens",
+    "cache_read_tokens",
+    "output_tokens",
+    "cost_nano",
+    "cap_nano",
+)
+
+APPEND_DELTAS: Final = f"""
+INSERT INTO rollup_minute BY NAME
+SELECT time_bucket(INTERVAL 1 MINUTE, event_time) AS bucket, {", ".join(ROLLUP_DIMENSIONS)},
+       {", ".join(f"{total} AS {name}" for name, total in ROLLUP_MEASURES.items())}
+FROM batch_priced GROUP BY ALL
+RETURNING *
+"""
+
+COMPACT: Final = f"""
+INSERT INTO rollup_hour BY NAME
+SELECT time_bucket(INTERVAL 1 HOUR, bucket) AS bucket, {", ".join(ROLLUP_DIMENSIONS)},
+       {", ".join(f"sum({name}) AS {name}" for name in ROLLUP_MEASURES)}
+FROM rollup_minute WHERE bucket < $1 GROUP BY ALL
+"""
+
+
+def duplicates(times_us: npt.NDArray[np.int64]) -> str:
+    """Return the query for the rows of `batch_input` that are stored already.
+
+    `times_us` are the event times of the batch. Identity holds the time, so only stored events of
+    those very times can match. `events` is nearly in time order, so each literal range touches a
+    few row groups; one scan a range, since DuckDB tests all ranges of an OR on every row. The
+    late events are in no order, and few.
+    """
+    first, last = int(times_us.min()), int(times_us.max())
+    wanted = [("events", *bounds) for bounds in time_ranges(times_us)]
+    stored = " UNION ALL ".join(
+        f"SELECT event_id, source, epoch_us(event_time) AS time_us FROM {table}"
+        f" WHERE event_time BETWEEN {_literal(start)} AND {_literal(end)}"
+        for table, start, end in [*wanted, ("late_events", first, last)]
+    )
+    return (
+        f"SELECT row FROM batch_input SEMI JOIN ({stored}) AS stored"
+        " USING (time_us, event_id, source)"
+    )
+
+
+def time_ranges(times_us: npt.NDArray[np.int64]) -> Sequence[tuple[int, int]]:
+    """Cut times at their widest gaps into at most MAX_TIME_RANGES closed ranges."""
+    ordered = np.sort(times_us)
+    gaps = np.diff(ordered)
+    widest = np.argsort(gaps)[-(MAX_TIME_RANGES - 1) :]
+    cuts = np.sort(widest[gaps[widest] > _MIN_GAP_US])
+    firsts = ordered[np.concatenate(([0], cuts + 1))]
+    lasts = ordered[np.concatenate((cuts, [len(ordered) - 1]))]
+    return list(zip(firsts.tolist(), lasts.tolist(), strict=True))
+
+
+_MIN_GAP_US: Final = 60_000_000
+
+
+def _literal(time_us: int) -> str:
+    return f"TIMESTAMPTZ '{np.datetime64(time_us, 'us')}+00'"

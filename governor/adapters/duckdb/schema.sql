@@ -1,0 +1,118 @@
+-- The tables of governor's DuckDB file, version 1. Views are the contract; tables are not.
+-- No primary keys, no indexes: exactness comes from one writer, positions kept with the data, and
+-- the dedupe query. Money is whole nano-dollars (10^-9 USD), times are TIMESTAMPTZ in UTC.
+
+CREATE TABLE meta (schema_version INTEGER, created_by VARCHAR);
+
+-- Counted events in arrival order, which is nearly their time order, so that zone maps prune.
+CREATE TABLE events (
+    event_id VARCHAR, source VARCHAR, event_time TIMESTAMPTZ,
+    provider VARCHAR, model VARCHAR, model_requested VARCHAR, operation VARCHAR,
+    service_tier VARCHAR, status VARCHAR, error_type VARCHAR,
+    customer VARCHAR, "user" VARCHAR, tier VARCHAR, segment VARCHAR, feature VARCHAR,
+    team VARCHAR, project VARCHAR, environment VARCHAR, api_key VARCHAR, region VARCHAR,
+    session_id VARCHAR, trace_id VARCHAR, span_id VARCHAR,
+    input_tokens BIGINT, cache_read_tokens BIGINT,
+    cache_write_5m_tokens BIGINT, cache_write_1h_tokens BIGINT,
+    output_tokens BIGINT, reasoning_tokens BIGINT,
+    input_audio_tokens BIGINT, output_audio_tokens BIGINT, input_image_tokens BIGINT,
+    output_images BIGINT, web_searches BIGINT, compute_ms BIGINT,
+    requests BIGINT, duration_ms BIGINT, tags MAP(VARCHAR, VARCHAR),
+    topic VARCHAR, "partition" INTEGER, "offset" BIGINT,
+    price_id BIGINT,      -- the price used; of the stand-in where the model is unpriced
+    cost_nano BIGINT,     -- NULL: unpriced, which is not free
+    cap_nano BIGINT,      -- what caps count: the cost, or the stand-in's cost; never NULL
+    contradicts BOOLEAN,  -- its parts exceed its totals; priced as if the parts came on top
+    stored_at TIMESTAMPTZ
+);
+
+-- The late list: counted like the rest, kept apart so that `events` stays ordered by time.
+CREATE TABLE late_events AS FROM events LIMIT 0;
+
+CREATE TABLE rollup_minute (
+    bucket TIMESTAMPTZ,
+    tier VARCHAR, segment VARCHAR, feature VARCHAR, team VARCHAR, project VARCHAR,
+    environment VARCHAR, provider VARCHAR, model VARCHAR, operation VARCHAR,
+    service_tier VARCHAR, region VARCHAR,
+    events BIGINT, requests BIGINT,
+    input_tokens BIGINT, cache_read_tokens BIGINT, output_tokens BIGINT,
+    cost_nano HUGEINT, cap_nano HUGEINT, unpriced_events BIGINT
+);
+
+CREATE TABLE rollup_hour AS FROM rollup_minute LIMIT 0;
+
+CREATE TABLE rejects (
+    topic VARCHAR, "partition" INTEGER, "offset" BIGINT,
+    reason VARCHAR, detail VARCHAR, raw BLOB, raw_bytes BIGINT, stored_at TIMESTAMPTZ
+);
+
+-- One row a partition, updated in the transaction that stores its records.
+CREATE TABLE positions (
+    topic VARCHAR, "partition" INTEGER, topic_id VARCHAR,
+    next_offset BIGINT, watermark_us BIGINT,
+    events BIGINT, counted BIGINT, duplicates BIGINT, rejected BIGINT, late BIGINT,
+    unpriced BIGINT, updated_at TIMESTAMPTZ
+);
+
+-- Every time a partition was not simply read on from its stored position.
+CREATE TABLE resumptions (
+    resumed_at TIMESTAMPTZ, topic VARCHAR, "partition" INTEGER, topic_id VARCHAR,
+    reason VARCHAR, from_offset BIGINT, to_offset BIGINT, missed_records BIGINT
+);
+
+-- Every price that was ever in the rate table; append only. Rates are femto-dollars (10^-15 USD).
+CREATE TABLE prices (
+    price_id BIGINT, provider VARCHAR, model VARCHAR, source VARCHAR,
+    starts_at TIMESTAMPTZ, ends_at TIMESTAMPTZ, from_second INTEGER, until_second INTEGER,
+    from_tokens BIGINT, until_tokens BIGINT,
+    input BIGINT, cache_read BIGINT, cache_write_5m BIGINT, cache_write_1h BIGINT,
+    output BIGINT, reasoning BIGINT, input_audio BIGINT, output_audio BIGINT,
+    request BIGINT, web_search BIGINT, added_at TIMESTAMPTZ
+);
+
+-- ------------------------------------------------------------------------------ the contract
+
+CREATE VIEW usage AS
+SELECT * EXCLUDE (cost_nano, cap_nano, late),
+       CASE WHEN cost_nano IS NULL THEN 'unpriced' ELSE 'priced' END AS price_status,
+       cost_nano, cap_nano,
+       cost_nano::DECIMAL(29, 0) * 0.000000001::DECIMAL(9, 9) AS cost_usd,
+       late
+FROM (SELECT *, false AS late FROM events UNION ALL SELECT *, true FROM late_events);
+
+-- The sampled check: ids that came under more than one event time, and so were counted each time,
+-- among ids that end in 77 (one in 256 of random hexadecimal ids).
+CREATE VIEW reused_ids AS
+SELECT source, event_id, count(*) AS times, min(event_time) AS first_time,
+       max(event_time) AS last_time
+FROM usage
+WHERE suffix(event_id, '77')
+GROUP BY ALL
+HAVING count(*) > 1;
+
+CREATE VIEW spend_hourly AS
+SELECT time_bucket(INTERVAL 1 HOUR, bucket) AS hour,
+       tier, segment, feature, team, project, environment,
+       provider, model, operation, service_tier, region,
+       sum(events)::BIGINT AS events, sum(requests)::BIGINT AS requests,
+       sum(input_tokens)::BIGINT AS input_tokens,
+       sum(cache_read_tokens)::BIGINT AS cache_read_tokens,
+       sum(output_tokens)::BIGINT AS output_tokens,
+       sum(cost_nano)::HUGEINT AS cost_nano, sum(cap_nano)::HUGEINT AS cap_nano,
+       sum(cost_nano)::DECIMAL(29, 0) * 0.000000001::DECIMAL(9, 9) AS cost_usd,
+       sum(unpriced_events)::BIGINT AS unpriced_events
+FROM (FROM rollup_hour UNION ALL FROM rollup_minute)
+GROUP BY ALL;
+
+CREATE VIEW spend_daily AS
+SELECT (hour AT TIME ZONE 'UTC')::DATE AS day, * EXCLUDE (hour, events, requests, input_tokens, cache_read_tokens,
+                                     output_tokens, cost_nano, cap_nano, cost_usd, unpriced_events),
+       sum(events)::BIGINT AS events, sum(requests)::BIGINT AS requests,
+       sum(input_tokens)::BIGINT AS input_tokens,
+       sum(cache_read_tokens)::BIGINT AS cache_read_tokens,
+       sum(output_tokens)::BIGINT AS output_tokens,
+       sum(cost_nano)::HUGEINT AS cost_nano, sum(cap_nano)::HUGEINT AS cap_nano,
+       sum(cost_usd)::DECIMAL(38, 9) AS cost_usd,
+       sum(unpriced_events)::BIGINT AS unpriced_events
+FROM spend_hourly
+GROUP BY ALL;

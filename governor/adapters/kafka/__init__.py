@@ -1,0 +1,1 @@
+"""Kafka by kafka-python: the source of records, lag and group offsets, topics, a producer."""

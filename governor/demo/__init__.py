@@ -1,0 +1,1 @@
+"""What `governor demo` needs beside governor: the embedded broker, a load, a Slack stand-in."""

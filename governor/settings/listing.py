@@ -1,0 +1,64 @@
+"""The effective settings as people and scripts read them; a secret is only said to be set."""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from governor.settings.model import Settings
+from governor.settings.sources import CATALOGUE, Route
+from governor.settings.values import Size, duration_text, size_text
+
+SET_SECRET: Final = "**********"  # noqa: S105 what stands in place of one
+
+Written = str | int | bool | list[str] | None
+"""A value as it would be written in the settings file; None is unset."""
+
+
+class Row(NamedTuple):
+    """A setting by its dotted name, its value as written, and where that came from."""
+
+    name: str
+    value: Written
+    origin: str
+
+
+def listing(settings: Settings, origins: Mapping[str, str]) -> list[Row]:
+    """Return every setting in the order of the model."""
+    names = ((".".join(route), value) for route, value in _values(settings))
+    return [Row(name, value, origins.get(name, "default")) for name, value in names]
+
+
+def routes(settings: Settings) -> list[Route]:
+    """Return the route of every setting; topics have one for each option of each topic."""
+    return [route for route, _ in _values(settings)]
+
+
+def written(field: FieldInfo, value: Any) -> Written:
+    """Write `value` the way the settings file has it."""
+    match value:
+        case None | bool():
+            return value
+        case SecretStr():
+            return SET_SECRET
+        case timedelta():
+            return duration_text(value)
+        case int():
+            is_size = any(isinstance(reader, Size) for reader in field.metadata)
+            return size_text(value) if is_size else value
+        case tuple():
+            return [str(item) for item in value]
+        case _:
+            return str(value)
+
+
+def _values(settings: Settings) -> Iterator[tuple[Route, Written]]:
+    for route, field in CATALOGUE.items():
+        if route != ("topics",):
+            yield route, written(field, getattr(getattr(settings, route[0]), route[1]))
+            continue
+        for name, topic in settings.topics.items():
+            for option, described in type(topic).model_fields.items():
+                yield ("topics", name, option), written(described, getattr(topic, option))

@@ -1,0 +1,143 @@
+"""Logs by structlog and metrics by prometheus-client; every metric is named here."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Final, Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+REGISTRY: Final = CollectorRegistry()
+
+EVENTS: Final = Counter(
+    "governor_events",
+    "Usage events by what became of them: counted, duplicate or rejected.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+REJECTS: Final = Counter(
+    "governor_rejects", "Records set aside, by reason.", ["reason"], registry=REGISTRY
+)
+LATE: Final = Counter(
+    "governor_events_late", "Counted events that came late for their partition.", registry=REGISTRY
+)
+UNPRICED: Final = Counter(
+    "governor_events_unpriced",
+    "Counted events without a known price; caps count a stand-in for them.",
+    registry=REGISTRY,
+)
+COST: Final = Counter(
+    "governor_cost_usd",
+    "Cost of the counted and priced events, for graphs; exact sums are in DuckDB.",
+    registry=REGISTRY,
+)
+BATCH_SECONDS: Final = Histogram(
+    "governor_batch_seconds",
+    "Time to store one batch, from taking it up to its commit.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+BATCH_RECORDS: Final = Histogram(
+    "governor_batch_records",
+    "Events in one stored batch.",
+    buckets=(1, 10, 100, 500, 1_000, 5_000, 10_000, 50_000),
+    registry=REGISTRY,
+)
+LAST_STORED: Final = Gauge(
+    "governor_last_stored_timestamp_seconds",
+    "When the last batch was committed.",
+    registry=REGISTRY,
+)
+PAUSED: Final = Gauge(
+    "governor_ingest_paused",
+    "1 while ingest waits for the store, as on a full disk.",
+    registry=REGISTRY,
+)
+POSITION: Final = Gauge(
+    "governor_partition_position_offset",
+    "Offset of the next record that is not stored yet.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
+LAG: Final = Gauge(
+    "governor_partition_lag_records",
+    "Records in the partition that are not stored yet.",
+    ["topic", "partition"],
+    registry=REGISTRY,
+)
+STALLED: Final = Gauge(
+    "governor_partitions_stalled",
+    "Partitions with lag whose position has stood still for `ingest.stall_after`.",
+    registry=REGISTRY,
+)
+RESUMPTIONS: Final = Counter(
+    "governor_resumptions",
+    "Partitions that were not simply read on from their stored position, by reason.",
+    ["reason"],
+    registry=REGISTRY,
+)
+MISSED: Final = Counter(
+    "governor_missed_records",
+    "Records that were gone from Kafka before they could be read.",
+    registry=REGISTRY,
+)
+KAFKA_ERRORS: Final = Counter(
+    "governor_kafka_errors",
+    "Passing errors of Kafka, by what we did.",
+    ["doing"],
+    registry=REGISTRY,
+)
+GROUP_COMMIT_FAILURES: Final = Counter(
+    "governor_group_commit_failures",
+    "Failed copies of our positions to the consumer group; nothing is lost by one.",
+    registry=REGISTRY,
+)
+
+
+def exposition() -> bytes:
+    """Return every metric in the Prometheus text format."""
+    return generate_latest(REGISTRY)
+
+
+def configure(level: str, style: Literal["auto", "json", "console"]) -> None:
+    """Send structured logs to standard error; `auto` is console on a terminal, else JSON."""
+    as_json = style == "json" or (style == "auto" and not sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    )
+    structlog.configure(
+        processors=[*shared, structlog.processors.format_exc_info, renderer]
+        if as_json
+        else [*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    _configure_libraries(shared, renderer)
+
+
+def _configure_libraries(shared: list[Any], renderer: Any) -> None:
+    """Show what libraries log from WARNING up, in our style."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _as_library],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+
+
+def _as_library(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event["detail"] = event.pop("event")
+    event["event"] = "library.logged"
+    return event

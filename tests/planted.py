@@ -1,0 +1,143 @@
+"""Plants one bug at a time into a copy of governor and shows the tests that go red for it.
+
+    make planted
+
+A suite that stays green with a bug planted proves nothing about that bug; this ends with 1 then.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STORE = "governor/adapters/duckdb/store.py"
+QUERIES = "governor/adapters/duckdb/queries.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A change of the code, `old` to `new` in `file`, and the tests that must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str = "tests/unit/test_store.py"
+
+
+BUGS = (
+    Bug(
+        "offset before data",
+        STORE,
+        """\
+            connection.execute("BEGIN")
+            priced = _priced(connection, batch.events)
+            deltas = _append_events(connection, priced, batch.now)
+            _append_rejects(connection, batch.rejects, batch.now)
+            tallies = _tallies(batch, priced)
+            states = self._advance(batch.spans, tallies)
+            _write_positions(connection, states, self.partitions.keys(), batch.now)
+            connection.execute("COMMIT")
+""",
+        """\
+            priced = _priced(connection, batch.events)
+            tallies = _tallies(batch, priced)
+            states = self._advance(batch.spans, tallies)
+            _write_positions(connection, states, self.partitions.keys(), batch.now)
+            connection.execute("BEGIN")
+            deltas = _append_events(connection, priced, batch.now)
+            _append_rejects(connection, batch.rejects, batch.now)
+            connection.execute("COMMIT")
+""",
+    ),
+    Bug(
+        "lost reject",
+        STORE,
+        "            _append_rejects(connection, batch.rejects, batch.now)\n",
+        "            _append_rejects(connection, batch.rejects[1:], batch.now)\n",
+    ),
+    Bug(
+        "double delta",
+        STORE,
+        "        deltas: pa.Table = connection.execute(queries.APPEND_DELTAS)",
+        "        connection.execute(queries.APPEND_DELTAS)\n"
+        "        deltas: pa.Table = connection.execute(queries.APPEND_DELTAS)",
+    ),
+    Bug(
+        "float money",
+        QUERIES,
+        "SELECT *, femto // 1000000 AS nano, femto - nano * 1000000 AS rest FROM femto",
+        "SELECT *, round(femto::DOUBLE / 1e6)::HUGEINT AS nano, 0 AS rest FROM femto",
+    ),
+    Bug(
+        "dedupe off by an hour",
+        QUERIES,
+        "BETWEEN {_literal(start)} AND {_literal(end)}",
+        "BETWEEN {_literal(start + 3_600_000_000)} AND {_literal(end + 3_600_000_000)}",
+    ),
+    Bug(
+        "unpriced as zero",
+        STORE,
+        """.append_column("cost_nano", costs["nano"])""",
+        """.append_column("cost_nano", pc.fill_null(costs["nano"], 0))""",
+    ),
+)
+
+
+def main() -> int:
+    """Run the tests without a bug, then with each; return 1 where one goes unnoticed."""
+    unnoticed = []
+    with tempfile.TemporaryDirectory() as folder:
+        for part in ("governor", "tests", "docs", "rules", "deploy", "pyproject.toml"):
+            _copy(ROOT / part, Path(folder) / part)
+        sound = _red(Path(folder), " ".join({bug.tests for bug in BUGS}))
+        if sound:
+            raise SystemExit(f"red without any bug planted: {sound}")
+        _say("no bug planted: green")
+        for bug in BUGS:
+            file = Path(folder) / bug.file
+            text = file.read_text("utf-8")
+            if text.count(bug.old) != 1:
+                raise SystemExit(f"{bug.name}: its place in {bug.file} has changed; mend it here")
+            file.write_text(text.replace(bug.old, bug.new), "utf-8")
+            red = _red(Path(folder), bug.tests)
+            file.write_text(text, "utf-8")
+            _say(
+                f"{bug.name}: {len(red)} red, such as {red[0]}" if red else f"{bug.name}: UNNOTICED"
+            )
+            unnoticed += [] if red else [bug.name]
+    return 1 if unnoticed else 0
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    elif source.exists():
+        shutil.copy(source, target)
+
+
+def _red(folder: Path, tests: str) -> list[str]:
+    """Run tests on the code in `folder`; return the names of those that fail."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests.split()]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    red = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    if done.returncode and not red:
+        raise SystemExit(f"pytest did not run:\n{done.stdout}{done.stderr}")
+    return red
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

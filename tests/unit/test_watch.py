@@ -1,0 +1,58 @@
+"""Stalls: a partition with records to read whose position does not move."""
+
+from governor.core.positions import PartitionId
+from governor.loops.watch import Stalls
+
+P0, P1 = PartitionId("usage", 0), PartitionId("usage", 1)
+AFTER_S = 60.0
+
+
+def test_a_partition_stalls_when_it_has_lag_and_stands_still() -> None:
+    """From `after_s` on it is named, with the seconds that it has stood."""
+    stalls = Stalls(AFTER_S)
+    assert stalls.observe({P0: 5}, {P0: 9}, 1_000.0) == {}
+    assert stalls.observe({P0: 5}, {P0: 9}, 1_059.9) == {}
+    assert stalls.observe({P0: 5}, {P0: 9}, 1_060.0) == {P0: 60.0}
+    assert stalls.observe({P0: 5}, {P0: 99}, 1_100.0) == {P0: 100.0}
+
+
+def test_a_partition_that_moves_does_not_stall() -> None:
+    """One record on, or a step back to an earlier offset, begins the count anew."""
+    stalls = Stalls(AFTER_S)
+    for now_s, position in ((0.0, 5), (59.0, 6), (118.0, 3)):
+        assert stalls.observe({P0: position}, {P0: 9}, now_s) == {}
+    assert stalls.observe({P0: 3}, {P0: 9}, 178.0) == {P0: 60.0}
+    assert stalls.observe({P0: 4}, {P0: 9}, 179.0) == {}
+
+
+def test_a_partition_without_lag_never_stalls() -> None:
+    """A quiet topic is no fault; the count begins with the first record that is not read."""
+    stalls = Stalls(AFTER_S)
+    for now_s in (0.0, 500.0, 1_000.0):
+        assert stalls.observe({P0: 9}, {P0: 9}, now_s) == {}
+    assert stalls.observe({P0: 9}, {P0: 10}, 1_059.0) == {}
+    assert stalls.observe({P0: 9}, {P0: 10}, 1_060.0) == {P0: 60.0}
+
+
+def test_a_stalled_partition_that_catches_up_is_well_again() -> None:
+    """Reaching the end clears it, as does an end that falls back to the position."""
+    stalls = Stalls(AFTER_S)
+    stalls.observe({P0: 5}, {P0: 9}, 0.0)
+    assert stalls.observe({P0: 5}, {P0: 9}, 100.0) == {P0: 100.0}
+    assert stalls.observe({P0: 5}, {P0: 5}, 101.0) == {}
+    assert stalls.observe({P0: 5}, {P0: 6}, 160.0) == {}
+
+
+def test_partitions_are_judged_one_by_one() -> None:
+    """One busy partition does not hide another that stands still, nor the other way round."""
+    stalls = Stalls(AFTER_S)
+    for now_s in (0.0, 30.0, 60.0):
+        found = stalls.observe({P0: 5, P1: int(now_s)}, {P0: 9, P1: 999}, now_s)
+    assert found == {P0: 60.0}
+
+
+def test_an_unknown_end_is_no_lag() -> None:
+    """A partition that the broker did not answer for is not called stalled."""
+    stalls = Stalls(AFTER_S)
+    assert stalls.observe({P0: 5}, {}, 0.0) == {}
+    assert stalls.observe({P0: 5}, {}, 500.0) == {}
