@@ -170,11 +170,6 @@ def test_topic_made_again_while_running(apache_kafka: Kafka, site: Site, daemon:
     assert [row[2:] for row in site.resumptions("recreated")] == [(0, 0)] * PARTITIONS
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    strict=False,
-    reason="a truncation that is noticed while nothing comes ends the daemon",
-)
 def test_topic_made_again_and_again(apache_kafka: Kafka, site: Site, daemon: Daemon) -> None:
     """However often its topic is made again, the daemon goes on, and reads the last to its end."""
     for _ in range(4):

@@ -99,6 +99,7 @@ class UsageSource:
         """
         records: dict[PartitionId, list[Any]] = {}
         count = size = 0
+        ends: dict[PartitionId, int] = {}
         unsure = frozenset(self._lost)
         deadline = time.monotonic() + 2 * self._batch_wait_ms / 1000
         left_ms = self._batch_wait_ms
@@ -115,11 +116,17 @@ class UsageSource:
                     count += len(more)
                     size += sum(max(0, record.serialized_value_size) for record in more)
                 left_ms = min(self._batch_wait_ms, int((deadline - time.monotonic()) * 1000))
+            if not records:
+                ends = self._stepped_over()
         except TransientError as error:
             self._lost |= self._assigned  # seek again: what the consumer handed out is unknown
             if not records and not isinstance(error.__cause__, _LOST_PLACE):
                 raise
-        return self._polled(records)
+        ends |= {partition: rows[-1].offset + 1 for partition, rows in records.items()}
+        starts = {partition: self._positions[partition] for partition in ends}
+        for partition, end in ends.items():
+            self._positions[partition] = Position(end, starts[partition].topic_id)
+        return Polled(records=records, starts=starts, ends=ends)
 
     def ends(self) -> Mapping[PartitionId, int]:
         """Return the end offset of every assigned partition."""
@@ -193,14 +200,12 @@ class UsageSource:
         self._assigned = assigned
         self._lost -= set(moved)
 
-    def _polled(self, records: Mapping[PartitionId, list[Any]]) -> Polled:
-        ends = {partition: rows[-1].offset + 1 for partition, rows in records.items()}
-        if not records:  # an idle moment: step over transaction markers and compacted records
+    def _stepped_over(self) -> dict[PartitionId, int]:
+        """Return where the consumer stands past transaction markers and compacted records."""
+        ends = {}
+        with translated(self._connection):
             for partition in self._assigned - self._lost:
                 at = self._consumer.position(TopicPartition(*partition), timeout_ms=0)
                 if at is not None and at > self._positions[partition].next_offset:
                     ends[partition] = at
-        starts = {partition: self._positions[partition] for partition in ends}
-        for partition, end in ends.items():
-            self._positions[partition] = Position(end, starts[partition].topic_id)
-        return Polled(records=records, starts=starts, ends=ends)
+        return ends
