@@ -98,24 +98,9 @@ class UsageSource:
         A batch ends at `batch_records` or soon after BATCH_MAX_BYTES, whichever comes first.
         """
         records: dict[PartitionId, list[Any]] = {}
-        count = size = 0
         ends: dict[PartitionId, int] = {}
-        unsure = frozenset(self._lost)
-        deadline = time.monotonic() + 2 * self._batch_wait_ms / 1000
-        left_ms = self._batch_wait_ms
         try:
-            while count < self._batch_records and size < BATCH_MAX_BYTES and left_ms > 0:
-                with translated(self._connection):
-                    got = self._consumer.poll(left_ms, max_records=self._batch_records - count)
-                if not got and not count:
-                    break
-                for place, more in got.items():
-                    partition = PartitionId(place.topic, place.partition)
-                    if partition not in unsure:
-                        records.setdefault(partition, []).extend(more)
-                    count += len(more)
-                    size += sum(max(0, record.serialized_value_size) for record in more)
-                left_ms = min(self._batch_wait_ms, int((deadline - time.monotonic()) * 1000))
+            self._gather(records)
             if not records:
                 ends = self._stepped_over()
         except TransientError as error:
@@ -127,6 +112,25 @@ class UsageSource:
         for partition, end in ends.items():
             self._positions[partition] = Position(end, starts[partition].topic_id)
         return Polled(records=records, starts=starts, ends=ends)
+
+    def _gather(self, records: dict[PartitionId, list[Any]]) -> None:
+        """Fill `records` until the batch is full or its time is up; keep those before an error."""
+        count = size = 0
+        unsure = frozenset(self._lost)
+        deadline = time.monotonic() + 2 * self._batch_wait_ms / 1000
+        left_ms = self._batch_wait_ms
+        while count < self._batch_records and size < BATCH_MAX_BYTES and left_ms > 0:
+            with translated(self._connection):
+                got = self._consumer.poll(left_ms, max_records=self._batch_records - count)
+            if not got and not count:
+                break
+            for place, more in got.items():
+                partition = PartitionId(place.topic, place.partition)
+                if partition not in unsure:
+                    records.setdefault(partition, []).extend(more)
+                count += len(more)
+                size += sum(max(0, record.serialized_value_size) for record in more)
+            left_ms = min(self._batch_wait_ms, int((deadline - time.monotonic()) * 1000))
 
     def ends(self) -> Mapping[PartitionId, int]:
         """Return the end offset of every assigned partition."""
