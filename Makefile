@@ -24,11 +24,14 @@ test: $(READY)  ## every test, on the embedded broker and on Apache Kafka
 
 bench: $(READY)  ## speed and memory, as ratios within one run
 	$(BIN)/python tests/bench/ingest.py
+	$(BIN)/python tests/bench/acting.py
+	$(BIN)/python tests/bench/gate.py
+	$(BIN)/python tests/bench/gate.py beside
 
 soak: $(READY)  ## the long campaigns at full size
 	GOVERNOR_TEST_SIZE=full $(BIN)/pytest -q -m soak --timeout 7200
 
-planted: $(READY)  ## plant six bugs in turn, and show the tests that go red
+planted: $(READY)  ## plant bugs in turn, and show the tests that go red
 	$(BIN)/python tests/planted.py
 
 format: $(READY)  ## put the code in its format

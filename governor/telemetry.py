@@ -1,6 +1,7 @@
 """Logs by structlog and metrics by prometheus-client; every metric is named here."""
 
 import logging
+import math
 import sys
 from collections.abc import MutableMapping
 from typing import Any, Final, Literal
@@ -95,10 +96,92 @@ GROUP_COMMIT_FAILURES: Final = Counter(
     registry=REGISTRY,
 )
 
+TRANSITIONS: Final = Counter(
+    "governor_alert_transitions",
+    "Lines of alert history, by what happened and the mode of the rule.",
+    ["what", "mode"],
+    registry=REGISTRY,
+)
+RULES_LOADED: Final = Gauge("governor_rules_loaded", "Rules in force.", registry=REGISTRY)
+RULES_REJECTED: Final = Gauge(
+    "governor_rules_rejected",
+    "1 while the rule files are wrong and the last good rules are in force.",
+    registry=REGISTRY,
+)
+MESSAGES_TOLD: Final = Counter(
+    "governor_messages_told",
+    "Attempts to tell a receiver, by what became of them: told, failed or refused.",
+    ["receiver", "outcome"],
+    registry=REGISTRY,
+)
+MESSAGES_BEHIND: Final = Gauge(
+    "governor_messages_behind",
+    "Messages that a receiver is still to be told.",
+    ["receiver"],
+    registry=REGISTRY,
+)
+DIRECTIVES_PUBLISHED: Final = Counter(
+    "governor_directives_published", "Directives acknowledged by Kafka.", registry=REGISTRY
+)
+DIRECTIVES_WAITING: Final = Gauge(
+    "governor_directives_waiting",
+    "Directives that are stored and not yet acknowledged by Kafka.",
+    registry=REGISTRY,
+)
+TOTALS_DRIFTED: Final = Counter(
+    "governor_totals_drifted",
+    "Totals in memory that the hourly audit found to differ from the store.",
+    registry=REGISTRY,
+)
 
-def exposition() -> bytes:
-    """Return every metric in the Prometheus text format."""
-    return generate_latest(REGISTRY)
+
+GATE_REGISTRY: Final = CollectorRegistry()
+"""The metrics of the gate, which is a process of its own; a zero of the daemon would mislead."""
+
+GATE_DECISIONS: Final = Counter(
+    "governor_gate_decisions",
+    "Decisions: allow where no directive holds, else throttle_allowed or throttle_refused.",
+    ["decision"],
+    registry=GATE_REGISTRY,
+)
+GATE_READY: Final = Gauge(
+    "governor_gate_ready",
+    "1 once the topic of directives was read to its end; before that everything is allowed.",
+    registry=GATE_REGISTRY,
+)
+GATE_DIRECTIVES: Final = Gauge(
+    "governor_gate_directives", "Directives that are obeyed now.", registry=GATE_REGISTRY
+)
+GATE_IGNORED: Final = Counter(
+    "governor_gate_records_ignored",
+    "Records of the topic that the gate cannot obey: unreadable, not_understood or full.",
+    ["reason"],
+    registry=GATE_REGISTRY,
+)
+GATE_LEASE_AGE: Final = Gauge(
+    "governor_gate_lease_age_seconds",
+    "How old the daemon's last heartbeat is, by our clock; not a number before the first.",
+    registry=GATE_REGISTRY,
+)
+GATE_LEASE_AGE.set(math.nan)
+GATE_BUCKETS: Final = Gauge(
+    "governor_gate_buckets", "Token buckets in memory.", registry=GATE_REGISTRY
+)
+GATE_BUCKETS_FORGOTTEN: Final = Counter(
+    "governor_gate_buckets_forgotten",
+    "Token buckets forgotten for want of room before they were full again.",
+    registry=GATE_REGISTRY,
+)
+GATE_KAFKA_ERRORS: Final = Counter(
+    "governor_gate_kafka_errors",
+    "Times the topic of directives could not be read; the gate tries again.",
+    registry=GATE_REGISTRY,
+)
+
+
+def exposition(registry: CollectorRegistry = REGISTRY) -> bytes:
+    """Return every metric of a registry in the Prometheus text format."""
+    return generate_latest(registry)
 
 
 def configure(level: str, style: Literal["auto", "json", "console"]) -> None:

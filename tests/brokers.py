@@ -354,7 +354,7 @@ def fetch_jars() -> Path:
 
 
 def _jar_folder() -> Path:
-    return CACHE / f"kafka-{KAFKA_VERSION}"
+    return CACHE / f"kafka-{KAFKA_VERSION}-with-tools"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 STORE = "governor/adapters/duckdb/store.py"
 QUERIES = "governor/adapters/duckdb/queries.py"
+EVALUATE = "governor/loops/evaluate.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,52 @@ BUGS = (
         STORE,
         """.append_column("cost_nano", costs["nano"])""",
         """.append_column("cost_nano", pc.fill_null(costs["nano"], 0))""",
+    ),
+    Bug(
+        "resolve on no data",
+        "governor/core/alerts.py",
+        "    if amount is None:\n        return _unknown(alert, now)\n",
+        "    amount = amount or 0\n",
+        "tests/unit/test_alerts.py tests/unit/test_evaluate.py",
+    ),
+    Bug(
+        "Slack marked sent before the reply",
+        "governor/loops/deliver.py",
+        "        self._ask(lambda: self._outbox.attempting(message))\n",
+        "        self._ask(lambda: self._outbox.told(message, None))\n",
+        "tests/unit/test_deliver.py",
+    ),
+    Bug(
+        "directive without lease",
+        "governor/core/directives.py",
+        "        return self.fail is Fail.CLOSED or (",
+        "        return True or (",
+        "tests/unit/test_enforcement.py tests/unit/test_gate.py",
+    ),
+    Bug(
+        "cap latched past its period",
+        EVALUATE,
+        "            if alert.is_open and key.period.end <= now:\n"
+        "                draft.take(*end(alert, Ending.PERIOD_ENDED, now))\n",
+        "            if alert.is_open and key.period.end + timedelta(days=1) <= now:\n"
+        "                draft.take(*end(alert, Ending.PERIOD_ENDED, now))\n",
+        "tests/unit/test_evaluate.py",
+    ),
+    Bug(
+        "reload that resets a clock",
+        EVALUATE,
+        "        before = self._totals\n",
+        "        before = self._totals\n"
+        "        alerts = self._docket.alerts\n"
+        "        alerts.update({key: replace(a, since=now) for key, a in alerts.items()})\n",
+        "tests/unit/test_evaluate.py",
+    ),
+    Bug(
+        "closed period enforcing now",
+        EVALUATE,
+        "step(before, key, total.amount(period), total.rule, now)",
+        "step(before, key, sum(c[0] for c in total.cells.values()), total.rule, now)",
+        "tests/unit/test_evaluate.py",
     ),
 )
 

@@ -5,7 +5,19 @@ from typing import Final
 
 import typer
 
-from governor.cli import config, demo, produce, run, sql, status, topics
+from governor.cli import (
+    alerts,
+    config,
+    demo,
+    gate,
+    produce,
+    rules,
+    run,
+    sql,
+    status,
+    throttles,
+    topics,
+)
 from governor.core.errors import ConfigError, GovernorError, TransientError
 
 EXIT_FAILED: Final = 1
@@ -27,10 +39,14 @@ app: Final = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(run.run)
+app.command()(gate.gate)
 app.command()(produce.produce)
 app.add_typer(topics.app, name="topics")
 app.command()(status.status)
 app.command()(sql.sql)
+app.add_typer(rules.app, name="rules")
+app.add_typer(alerts.app, name="alerts")
+app.add_typer(throttles.app, name="throttles")
 app.add_typer(config.app, name="config")
 
 

@@ -1,10 +1,11 @@
-"""`governor demo`: a company, a broker and the real daemon, with nothing else installed."""
+"""`governor demo`: the end of a company's day, with the real daemon and gate, nothing installed."""
 
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -12,76 +13,92 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
-from governor.adapters.duckdb.query import Answer
+from governor.cli.demo_view import View, report
 from governor.core.errors import ConfigError
 from governor.core.pricing import NANO_PER_USD
-from governor.demo import story
-from governor.demo.story import Moment, Show
+from governor.demo import checks, story
+from governor.demo.checks import Check
+from governor.demo.company import FREE, LEAKED
+from governor.demo.stage import RULES_NAME, SETTINGS_NAME, STORE_NAME
+from governor.demo.story import Outcome
 
-LIVE_EVERY_S: Final = 0.5
-PLAIN_EVERY_S: Final = 2.0
-MAX_CELL_CHARACTERS: Final = 50
+ENTRY: Final = "governor.cli.ahead"
+"""The module that runs the daemon and the gate by the demo's clock."""
+KEPT: Final = Path("demo-store")
+"""The folder that the closing words propose."""
 
 _OPENING: Final = """\
-Kestrel Notes (made up) sends one usage event for each model call to a Kafka topic. The broker here
-is a stand-in that keeps all in memory; the daemon is `governor run` as you would run it. Some
-records come twice, some cannot be read, some are hours late, and one model has no known price.
+Kestrel Notes (made up) has free, pro and enterprise customers. Before each model call its gateway
+asks `governor gate` whether it may run; after it, it sends a usage event to Kafka, which `governor
+run` counts and judges by the example rules of `rules/`. Both are the real ones; Kafka and Slack are
+stand-ins on this machine. Some records come twice, some cannot be read, and of one model no price
+is known.
 """
 
 
 def demo(
     seconds: Annotated[
-        int, typer.Option(min=8, max=120, help="About how long the whole takes.")
-    ] = 30,
+        int, typer.Option(min=30, max=600, help="About how long the whole takes.")
+    ] = 60,
+    forever: Annotated[
+        bool, typer.Option("--forever", help="Go on when the story is told, until Ctrl-C.")
+    ] = False,
     keep: Annotated[
         Path | None,
-        typer.Option(help="Keep the store, what was sent and the daemon's log in this folder."),
+        typer.Option(help="Keep store, rules, settings, logs and what was sent in this folder."),
     ] = None,
 ) -> None:
-    """Count a made-up company's spend for half a minute, then check the count.
+    """Watch a made-up company's free tier run away, be slowed down, and be freed, in a minute.
 
-    Needs no Kafka and no settings. Ends with code 1 where what was counted is not what was sent.
+    Needs no Kafka, no Slack and no settings. Ends with code 1 where what was counted is not what
+    was sent, or anything of the story did not happen.
 
     For example:
 
       governor demo
 
-      governor demo --keep demo-store
+      governor demo --forever --keep demo-store
     """
     console = Console(soft_wrap=not sys.stdout.isatty())
+    stop = threading.Event()
     with _stopped_by_sigterm(), _folder(keep) as folder:
         console.print(_OPENING, markup=False, highlight=False)
-        every_s = LIVE_EVERY_S if console.is_terminal else PLAIN_EVERY_S
-        with _shown(console) as show:
-            ledger = story.play(folder, seconds=seconds, every_s=every_s, show=show)
-        store = folder / story.STORE_NAME
-        for title, answer in story.reports(store):
+
+        def go_on() -> list[str]:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: _end(stop))
+            return _while_it_runs(folder)
+
+        with View(console, go_on) as view:
+            outcome = story.play(
+                folder,
+                seconds=seconds,
+                forever=stop if forever else None,
+                entry=ENTRY,
+                show=view,
+            )
+        for title, answer in checks.reports(folder / STORE_NAME):
             console.print()
-            console.print(_table(title, answer))
-        checks = story.checks(store, ledger)
-    console.print()
-    for check in checks:
-        verdict = "agree" if check.agrees else "DIFFER"
-        line = f"check: {check.what}: sent {_text(check.sent)}, counted {_text(check.counted)}"
-        console.print(f"{line}: {verdict}", markup=False, highlight=False, soft_wrap=True)
-    agree = all(check.agrees for check in checks)
-    spent = Decimal(sum(ledger.nano_of_team.values())) / NANO_PER_USD
-    closing = (
-        f"OK: {ledger.sent:,} records sent, each counted once or set aside; {spent:,} USD in both"
-        " books"
-        if agree
-        else "FAILED: what governor counted is not what was sent; this is a bug, please report it"
-    )
-    style = "bold green" if agree else "bold red"
+            console.print(report(title, answer))
+    holds = all(check.holds for check in (*outcome.books, *outcome.story))
+    lines = ["", *_check_lines(outcome), "", *_summary(outcome)]
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    closing = _closing(outcome)
+    style = "bold green" if holds else "bold red"
     console.print(closing, style=style, highlight=False, soft_wrap=True)
-    if not agree:
+    if not holds:
         raise typer.Exit(1)
-    _print_next(console, keep)
+    words = "\n".join(["", *_next(keep)])
+    console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
+def _end(stop: threading.Event) -> None:
+    """End what goes on in good order; a second signal interrupts."""
+    stop.set()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 @contextmanager
@@ -101,103 +118,118 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
-    """Make SIGTERM what Ctrl-C is, so that it, too, ends the daemon and the broker."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    """Make SIGTERM what Ctrl-C is, so that it, too, ends the children and the broker."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-@contextmanager
-def _shown(console: Console) -> Iterator[Show]:
-    """Hand out what shows a moment: a table on a terminal, a line elsewhere."""
-    if not console.is_terminal:
-        yield lambda moment: console.print(_line(moment), markup=False, highlight=False)
-        return
-    with Live(Text("starting broker and daemon ..."), console=console) as live:
-        yield lambda moment: live.update(_view(moment), refresh=True)
+def _check_lines(outcome: Outcome) -> list[str]:
+    return [
+        *(
+            f"check: {check.what}: sent {_text(check.expected)}, counted {_text(check.found)}:"
+            f" {'agree' if check.holds else 'DIFFER'}"
+            for check in outcome.books
+        ),
+        *(f"check: {check.what}: {_as_told(check)}" for check in outcome.story),
+    ]
 
 
-def _line(moment: Moment) -> str:
-    totals = moment.totals
+def _as_told(check: Check) -> str:
+    found = _text(check.found)
+    return found if check.holds else f"{found}; NOT AS TOLD, {_text(check.expected)}"
+
+
+def _summary(outcome: Outcome) -> list[str]:
+    traffic, ledger = outcome.traffic, outcome.ledger
+    free, free_refused = traffic.asked[FREE], traffic.refused[FREE]
+    paid = traffic.asked.total() - free
+    leaked = traffic.refused_of(LEAKED)
+    counted = ledger.sent / outcome.seconds
+    return [
+        "Summary",
+        f"  spend      {_spent(outcome):,} USD, to the nano-dollar",
+        f"  events     {ledger.sent:,} in {outcome.seconds:.0f} s, {counted:,.0f} a second",
+        f"  alerts     {_alerts(outcome)}",
+        (
+            f"  free tier  {free:,} requests, {free_refused:,} refused, {leaked:,} of them with the"
+            " posted key"
+        ),
+        f"  paid       {paid:,} requests, {traffic.refused.total() - free_refused:,} refused",
+    ]
+
+
+def _alerts(outcome: Outcome) -> str:
+    levels = next(check.found for check in outcome.story if isinstance(check.found, list))
+    return f"one message in Slack, that said in turn: {', '.join(levels)}"
+
+
+def _closing(outcome: Outcome) -> str:
+    if not all(check.holds for check in outcome.books):
+        return "FAILED: what governor counted is not what was sent; this is a bug, please report it"
+    if not all(check.holds for check in outcome.story):
+        return (
+            "FAILED: the books agree, but not all happened as told; on a slow machine try a longer"
+            " one, --seconds 180"
+        )
     return (
-        f"{moment.seconds:5.1f} s  sent {moment.ledger.sent:6,}  behind {_behind(moment):5,}"
-        f"  counted {totals['counted']:6,}  duplicates {totals['duplicates']:4,}"
-        f"  rejected {totals['rejected']:3,}  late {totals['late']:3,}"
-        f"  unpriced {totals['unpriced']:5,}  spend {moment.spend_usd:9.4f} USD"
+        f"OK: {outcome.ledger.sent:,} records sent, each counted once or set aside;"
+        f" {_spent(outcome):,} USD in both books"
     )
 
 
-def _view(moment: Moment) -> Group:
-    governor = Table("governor", "", title=f"{moment.seconds:.0f} s", title_justify="left")
-    governor.columns[1].justify = "right"
-    for name in ("counted", "duplicates", "rejected", "late", "unpriced"):
-        governor.add_row(name, f"{moment.totals[name]:,}")
-    governor.add_row("sent, not stored yet", f"{_behind(moment):,}")
-    governor.add_row("spend, USD", f"{moment.spend_usd:,.4f}")
-    teams = Table("team", "events sent", "list price, USD", title="the load maker's own books")
-    for column in teams.columns[1:]:
-        column.justify = "right"
-    nano, events = moment.ledger.nano_of_team, moment.ledger.events_of_team
-    for team in sorted(nano, key=lambda team: -nano[team]):
-        teams.add_row(team, f"{events[team]:,}", f"{nano[team] / NANO_PER_USD:,.4f}")
-    return Group(governor, teams)
-
-
-def _behind(moment: Moment) -> int:
-    return max(0, moment.ledger.sent - moment.totals["events"])
-
-
-def _table(title: str, answer: Answer) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for number, name in enumerate(answer.columns):
-        numeric = any(isinstance(row[number], int | Decimal) for row in answer.rows)
-        table.add_column(name, justify="right" if numeric else "left")
-    for row in answer.rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    return table
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "unknown"
-    if isinstance(value, int | Decimal):
-        return f"{value:,}"
-    text = str(value)
-    return text if len(text) <= MAX_CELL_CHARACTERS else f"{text[: MAX_CELL_CHARACTERS - 3]}..."
+def _spent(outcome: Outcome) -> Decimal:
+    return Decimal(sum(outcome.ledger.nano_of_team.values())) / NANO_PER_USD
 
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return f"{sum(value.values()):,} in {len(value)}"
-    return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(value)
+    return value if isinstance(value, str) else f"{value:,}"
 
 
-def _print_next(console: Console, keep: Path | None) -> None:
+def _while_it_runs(folder: Path) -> list[str]:
+    governor, config = _command(), f"--config {shlex.quote(str(folder / SETTINGS_NAME))}"
+    return [
+        "The story is told, and all goes on until Ctrl-C. From another terminal:",
+        f"  {governor} status {config}",
+        f"  {governor} alerts list {config} --all",
+        f"  {governor} throttles list {config}",
+        "The posted key will use up the new day's budget within a minute or two. Then raise",
+        f"`limit` in {folder / RULES_NAME / 'free-tier.yaml'}, and see the free tier freed.",
+    ]
+
+
+def _next(keep: Path | None) -> list[str]:
     governor = _command()
-    folder = keep or Path("demo-store")
-    store = shlex.quote(str(folder / story.STORE_NAME))
-    ask = f"GOVERNOR_STORE__PATH={store} {governor} sql"
-    query = "SELECT customer, sum(cost_usd) FROM usage GROUP BY 1 ORDER BY 2 DESC LIMIT 5"
-    first = [f"{ask} \\", f'  "{query}"']
+    config = shlex.quote(str((keep or KEPT) / SETTINGS_NAME))
     if keep is None:
-        first.insert(0, f"{governor} demo --keep {folder}")
-    lines = [
+        first = [
+            "1. Let it go on, and ask what it does from another terminal:",
+            f"     {governor} demo --forever --keep {KEPT}",
+            f"     {governor} alerts list --config {config} --all",
+        ]
+    else:
+        query = "SELECT customer, sum(cost_usd) FROM usage GROUP BY 1 ORDER BY 2 DESC LIMIT 5"
+        first = [
+            "1. Ask your own question of the store that you kept:",
+            f"     {governor} sql --config {config} \\",
+            f'       "{query}"',
+        ]
+    return [
         "Three next things to try:",
-        "1. Ask your own question of a store that you keep:",
-        *(f"     {line}" for line in first),
-        "2. See every setting in force, and where each comes from:",
-        f"     {governor} config show",
+        *first,
+        "2. Read the rules that ran, write your own (docs/how-to/write-a-budget.md), check them:",
+        f"     {governor} rules check rules",
         "3. Count your own Kafka topic (docs/how-to/connect-to-kafka.md):",
         f"     {governor} topics create && {governor} run",
     ]
-    console.print()
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def _command() -> str:

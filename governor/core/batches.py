@@ -69,7 +69,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a committed batch came to: a tally by partition, and the rollup deltas it appended."""
+    """What a committed batch came to: a tally by partition, and the rollup deltas it appended.
+
+    `counted` are its events that were new, with what they cost, for the totals of rules.
+    """
 
     tallies: Mapping[PartitionId, Tally]
     deltas: pa.Table
+    counted: pa.Table

@@ -21,7 +21,14 @@ class DecodeError(GovernorError):
 
 
 class TransientError(GovernorError):
-    """The world is not ready (broker away, disk full); the same call may succeed later."""
+    """The world is not ready (broker away, disk full); the same call may succeed later.
+
+    `retry_after_s` is how long the other side asked us to wait, where it did.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class PermanentError(GovernorError):

@@ -6,7 +6,7 @@ time; governor's are SQL over batches.
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from governor.demo.company import Message
 
 
 class Ledger:
-    """Counts what was sent: distinct events, repeats, rejects, and the spend of each team."""
+    """Counts what was sent: distinct events, repeats, rejects, spend by team, by tier and day."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue: Final = catalogue
@@ -27,8 +27,8 @@ class Ledger:
         self.repeats = 0
         self.unpriced = 0
         self.rejects: Counter[str] = Counter()
-        self.events_of_team: Counter[str] = Counter()
         self.nano_of_team: Counter[str] = Counter()
+        self.nano_of_tier: Counter[tuple[str, date]] = Counter()
 
     @property
     def sent(self) -> int:
@@ -43,10 +43,10 @@ class Ledger:
             self.repeats += 1
         elif message.event is not None:
             self.distinct += 1
-            team = message.event["team"]
             nano = self._cost_nano(message.event)
-            self.events_of_team[team] += 1
-            self.nano_of_team[team] += nano or 0
+            day = datetime.fromisoformat(message.event["event_time"]).date()
+            self.nano_of_team[message.event["team"]] += nano or 0
+            self.nano_of_tier[message.event["tier"], day] += nano or 0
             self.unpriced += nano is None
 
     def _cost_nano(self, event: Mapping[str, Any]) -> int | None:

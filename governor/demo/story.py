@@ -1,215 +1,225 @@
-"""The demo's story: broker, daemon and load for some seconds, then governor's books beside ours."""
+"""The demo's story: a company lives through the end of a day and asks the gate before it spends."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
-from governor.adapters.duckdb.query import Answer, ask
-from governor.adapters.kafka.connection import Connection
 from governor.adapters.kafka.producer import EventProducer
 from governor.adapters.prices import Catalogue
 from governor.core.errors import PermanentError, TransientError
-from governor.demo.broker import EmbeddedBroker
-from governor.demo.company import Company
+from governor.demo import checks
+from governor.demo.checks import Check
+from governor.demo.company import Company, Message
+from governor.demo.evening import Evening
+from governor.demo.gateway import Gateway, Traffic
 from governor.demo.ledger import Ledger
-from governor.demo.process import DaemonProcess
+from governor.demo.narrator import RESOLVED, Cap, Happening, Narrator, caps, level_of
+from governor.demo.rhythm import Rhythm
+from governor.demo.stage import STORE_NAME, TOPIC, Stage, staged
 
-TOPIC: Final = "usage"
-PARTITIONS: Final = 8
-MAX_EVENTS: Final = 30_000
-"""The embedded broker forgets beyond about 5 MB a partition; this many stay well below."""
-MAX_EVENTS_PER_S: Final = 1_200
-CLOSING_S: Final = 4.0
-"""Of the demo's seconds, what starting, catching up and stopping take."""
+MIDNIGHT_AT: Final = 0.76
+"""When midnight comes, as a share of the demo's seconds; starting up comes out of it, too."""
+MORNING: Final = 0.16
+"""How much of the demo's seconds are lived in the new day; the rest is for closing."""
+LEAST_EVENING_S: Final = 12.0
+"""The story needs this long from the start of the load to midnight."""
+PATIENCE_S: Final = 30.0
+"""How much longer a slow machine is given to bring the story to its end."""
 CATCH_UP_TIMEOUT_S: Final = 60.0
 TICK_S: Final = 0.1
+LOOK_EVERY_S: Final = 0.5
 SEED: Final = 7
-STORE_NAME: Final = "governor.duckdb"
 SENT_NAME: Final = "sent.ndjson"
-
-REPORTS: Final = {
-    "Spend by team": (
-        "SELECT team, sum(events)::BIGINT AS events, sum(cost_usd) AS cost_usd,"
-        " sum(unpriced_events)::BIGINT AS unpriced FROM spend_daily GROUP BY team ORDER BY 3 DESC"
-    ),
-    "Spend by model": (
-        "SELECT provider, model, sum(events)::BIGINT AS events, sum(cost_usd) AS cost_usd"
-        " FROM spend_daily GROUP BY ALL ORDER BY 4 DESC NULLS LAST"
-    ),
-    "Spend by tier": (
-        "SELECT tier, count(DISTINCT customer) AS customers, sum(cost_usd) AS cost_usd,"
-        " (sum(cost_usd) / count(DISTINCT customer))::DECIMAL(18, 6) AS usd_per_customer"
-        " FROM usage GROUP BY tier ORDER BY 3 DESC"
-    ),
-    "Unpriced is not free: no price is known, so caps count the provider's dearest": (
-        "SELECT provider, model, count(*) AS events, sum(cost_usd) AS cost_usd,"
-        " (sum(cap_nano) * 0.000000001::DECIMAL(9, 9))::DECIMAL(18, 6) AS caps_count_usd"
-        " FROM usage WHERE price_status = 'unpriced' GROUP BY ALL"
-    ),
-    "Rejects by reason": (
-        "SELECT reason, count(*) AS records, max(detail) AS for_example"
-        " FROM rejects GROUP BY reason ORDER BY 2 DESC, 1"
-    ),
-}
-"""What is asked at the end, each question as `governor sql` takes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """How far the story is: `totals` is the daemon's tally so far, `ledger` is ours."""
+    """How things stand: `totals` is the daemon's tally so far, all else the company's view."""
 
     seconds: float
+    at: datetime
+    caps: Sequence[Cap]
+    traffic: Traffic
     ledger: Ledger
     totals: dict[str, int]
-    spend_usd: float
+    slack: str
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One figure in both books."""
+class Outcome:
+    """What came of it; the load lasted `seconds`."""
 
-    what: str
-    sent: Any
-    counted: Any
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the books agree on it."""
-        return bool(self.sent == self.counted)
+    story: list[Check]
+    books: list[Check]
+    ledger: Ledger
+    traffic: Traffic
+    seconds: float
 
 
-Show = Callable[[Moment], None]
+class Show(Protocol):
+    """Shows the story to whoever looks on."""
+
+    def opening(self, evening: Evening) -> None:
+        """Say that all is ready, and what the demo's clock shows."""
+
+    def happened(self, happening: Happening, seconds: float) -> None:
+        """Tell one line."""
+
+    def stands(self, moment: Moment) -> None:
+        """Show how things stand; called twice a second."""
+
+    def goes_on(self) -> None:
+        """Say that the story is told and that all runs on."""
 
 
-def play(folder: Path, *, seconds: float, every_s: float, show: Show) -> Ledger:
-    """Run broker, daemon and load in `folder`, showing a moment every `every_s`.
+def play(
+    folder: Path, *, seconds: float, forever: threading.Event | None, entry: str, show: Show
+) -> Outcome:
+    """Tell the story in `folder`, and where `forever` is given go on until it is set.
 
-    The store and what was sent stay in `folder`; broker and daemon are gone afterwards, also after
-    an error. Raise PermanentError where something of the demo itself does not work.
+    What stays there is the store, the rules, the settings, the logs and, of a story that ended by
+    itself, what was sent. Every process is gone afterwards, also after an error. Raise
+    PermanentError where something of the demo itself does not work.
     """
-    ledger = Ledger(Catalogue())
-    with EmbeddedBroker(topics={TOPIC: PARTITIONS}) as broker:
-        variables = {
-            "GOVERNOR_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
-            "GOVERNOR_KAFKA__API_VERSION": ".".join(map(str, broker.api_version)),
-            "GOVERNOR_TOPICS": f"{TOPIC}=native",
-            "GOVERNOR_STORE__PATH": STORE_NAME,
-        }
-        with DaemonProcess(folder, variables) as daemon:
-            watch = _Watch(daemon, ledger, show, every_s)
-            with (folder / SENT_NAME).open("wb") as sent:
-                _send(_connection(broker), ledger, watch, sent, seconds - CLOSING_S)
-            watch.until_stored()
-            code = daemon.close()
-            if code:
-                raise PermanentError(
-                    f"the demo's daemon stopped with code {code}; its log ends with:"
-                    f"\n{daemon.tail()}"
-                )
-    return ledger
+    began = time.monotonic()
+    evening = Evening(timedelta(seconds=MIDNIGHT_AT * seconds))
+    with staged(folder, evening, entry) as stage:
+        if evening.left_s() < LEAST_EVENING_S:
+            raise PermanentError(
+                f"starting took {time.monotonic() - began:.0f} s, which leaves too little of the"
+                f" evening; try a longer one: --seconds {3 * seconds:.0f}"
+            )
+        show.opening(evening)
+        run = _Run(stage, show, began)
+        with (
+            _written(None if forever else folder / SENT_NAME) as sent,
+            EventProducer(stage.connection, TOPIC) as producer,
+        ):
+            lived_s = run.live(producer, sent, morning_s=MORNING * seconds, forever=forever)
+        run.until_stored()
+        stage.close()
+        return Outcome(
+            run.story,
+            checks.books(folder / STORE_NAME, run.ledger),
+            run.ledger,
+            run.traffic,
+            lived_s,
+        )
 
 
-def checks(store: Path, ledger: Ledger) -> list[Check]:
-    """Put the load maker's books beside what the store holds."""
-    stored = _one(store, "SELECT count(*), count(*) FILTER (cost_nano IS NULL) FROM usage")
-    rejects = dict(_rows(store, "SELECT reason, count(*) FROM rejects GROUP BY reason"))
-    duplicates = _one(store, "SELECT sum(duplicates)::BIGINT FROM positions")
-    spend = dict(_rows(store, "SELECT team, coalesce(sum(cost_nano), 0) FROM usage GROUP BY team"))
-    return [
-        Check("distinct events", ledger.distinct, stored[0]),
-        Check("duplicates", ledger.repeats, duplicates[0]),
-        Check("rejects", dict(ledger.rejects), rejects),
-        Check("unpriced", ledger.unpriced, stored[1]),
-        Check("nano-dollars by team", dict(ledger.nano_of_team), spend),
-    ]
+class _Run:
+    """The load, and those who look on, in one thread."""
 
-
-def reports(store: Path) -> Iterator[tuple[str, Answer]]:
-    """Yield each question's title and its answer."""
-    for title, query in REPORTS.items():
-        yield title, ask(store, query, limit=100)
-
-
-class _Watch:
-    """Asks the daemon how far it is, and shows it when it is time."""
-
-    def __init__(self, daemon: DaemonProcess, ledger: Ledger, show: Show, every_s: float) -> None:
-        self._daemon = daemon
-        self._ledger = ledger
+    def __init__(self, stage: Stage, show: Show, began: float) -> None:
+        self._stage = stage
         self._show = show
-        self._every_s = every_s
-        self._began = self._shown = time.monotonic()
+        self._began = began
         self._pause = threading.Event()
+        self._looked = 0.0
+        self._totals: dict[str, int] = {}
+        self.ledger: Final = Ledger(Catalogue())
+        self.traffic: Final = Traffic()
+        self.story: list[Check] = []
+        self._narrator = Narrator(stage.evening, stage.rules, self.ledger, self.traffic)
 
-    def until(self, due: float) -> None:
-        """Show what is due to be shown, then wait until `due` (monotonic)."""
-        if time.monotonic() - self._shown >= self._every_s:
-            self._look()
-        self._pause.wait(max(0.0, due - time.monotonic()))
+    def live(
+        self,
+        producer: EventProducer,
+        sent: BinaryIO | None,
+        *,
+        morning_s: float,
+        forever: threading.Event | None,
+    ) -> float:
+        """Make requests until the story is told, or `forever` is set; return for how long."""
+
+        def send(message: Message) -> None:
+            producer.send(message.value, message.key)
+            self.ledger.enter(message)
+            if sent is not None:
+                sent.write(message.value + b"\n")
+
+        evening = self._stage.evening
+        company = Company(SEED)
+        rhythm = Rhythm(evening.now(), evening.midnight)
+        opened = time.monotonic()
+        with Gateway(self._stage.gate_port, evening, company, self.traffic, send) as gateway:
+            while not self._is_told(morning_s):
+                self._tick(company, rhythm, gateway)
+            self.story = checks.story(self.traffic, self._stage.messages(), evening.midnight)
+            if forever is not None:
+                self._show.goes_on()
+                while not forever.is_set():
+                    self._tick(company, rhythm, gateway)
+        producer.flush()
+        if producer.acknowledged != self.ledger.sent:
+            raise PermanentError(
+                f"the demo's broker acknowledged {producer.acknowledged:,} of"
+                f" {self.ledger.sent:,} records: {producer.first_failure}"
+            )
+        return time.monotonic() - opened
 
     def until_stored(self) -> None:
         """Wait until the daemon has stored all that was sent."""
         deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
-        while self._look() < self._ledger.sent:
+        while self._totals.get("events", -1) < self.ledger.sent:
             if time.monotonic() > deadline:
-                raise PermanentError(
-                    f"not all is stored {CATCH_UP_TIMEOUT_S:.0f} s after the last event was sent;"
-                    f" the daemon's log ends with:\n{self._daemon.tail()}"
+                raise self._stage.daemon.failed(
+                    f"has not stored all {CATCH_UP_TIMEOUT_S:.0f} s after the last event was sent"
                 )
             self._pause.wait(TICK_S)
+            self._look()
 
-    def _look(self) -> int:
-        """Ask; show it where it is time or all is stored; return how many events are stored."""
+    def _is_told(self, morning_s: float) -> bool:
+        """Return whether the new day has lasted long enough to see how it began."""
+        past_s = -self._stage.evening.left_s() - morning_s
+        if past_s < 0:
+            return False
+        heard = any(level_of(m.now.text) == RESOLVED for m in self._stage.messages())
+        return (self.traffic.freed is not None and heard) or past_s > PATIENCE_S
+
+    def _tick(self, company: Company, rhythm: Rhythm, gateway: Gateway) -> None:
+        due = time.monotonic() + TICK_S
+        now = self._stage.evening.now()
+        for event in company.requests(now, rhythm.due(now)):
+            gateway.handle(event)
+        messages = self._stage.messages()
+        for happening in self._narrator.look(messages):
+            self._show.happened(happening, time.monotonic() - self._began)
+        if time.monotonic() - self._looked >= LOOK_EVERY_S:
+            self._look()
+        self._pause.wait(max(0.0, due - time.monotonic()))
+
+    def _look(self) -> None:
+        """Ask the daemon how far it is, and show how all stands."""
+        self._looked = time.monotonic()
         try:
-            totals = self._daemon.status()["totals"]
-            spend_usd = self._daemon.spend_usd()
+            self._totals = self._stage.status()["totals"]
         except TransientError:
-            return -1
-        now = time.monotonic()
-        stored: int = totals["events"]
-        if now - self._shown >= self._every_s or stored == self._ledger.sent:
-            self._shown = now
-            self._show(Moment(now - self._began, self._ledger, totals, spend_usd))
-        return stored
-
-
-def _send(
-    connection: Connection, ledger: Ledger, watch: _Watch, sent: BinaryIO, seconds: float
-) -> None:
-    company = Company(SEED)
-    rate = min(MAX_EVENTS_PER_S, MAX_EVENTS / seconds)
-    began = time.monotonic()
-    with EventProducer(connection, TOPIC) as producer:
-        while (elapsed := time.monotonic() - began) < seconds:
-            due = int(elapsed * rate) - ledger.sent
-            for message in company.messages(datetime.now(UTC), due):
-                producer.send(message.value, message.key)
-                sent.write(message.value + b"\n")
-                ledger.enter(message)
-            watch.until(began + elapsed + TICK_S)
-        producer.flush()
-    if producer.acknowledged != ledger.sent:
-        raise PermanentError(
-            f"the demo's broker acknowledged {producer.acknowledged:,} of {ledger.sent:,} records:"
-            f" {producer.first_failure}"
+            return
+        messages = self._stage.messages()
+        now = self._stage.evening.now()
+        self._show.stands(
+            Moment(
+                seconds=self._looked - self._began,
+                at=now,
+                caps=caps(self._stage.rules, self.ledger, now),
+                traffic=self.traffic,
+                ledger=self.ledger,
+                totals=self._totals,
+                slack=messages[-1].now.text if messages else "",
+            )
         )
 
 
-def _connection(broker: EmbeddedBroker) -> Connection:
-    return Connection(
-        bootstrap_servers=broker.bootstrap_servers.split(","),
-        client_id="governor-demo",
-        api_version=broker.api_version,
-    )
-
-
-def _one(store: Path, query: str) -> tuple[Any, ...]:
-    return _rows(store, query)[0]
-
-
-def _rows(store: Path, query: str) -> list[tuple[Any, ...]]:
-    return ask(store, query, limit=1_000).rows
+@contextmanager
+def _written(place: Path | None) -> Iterator[BinaryIO | None]:
+    if place is None:
+        yield None
+        return
+    with place.open("wb") as file:
+        yield file

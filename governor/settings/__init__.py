@@ -13,7 +13,20 @@ from typing import Final
 from governor.core.errors import ConfigError
 from governor.settings.checking import check, leaf_of
 from governor.settings.listing import Row, listing, routes
-from governor.settings.model import Http, Ingest, Kafka, Log, Settings, Store, Topic
+from governor.settings.model import (
+    Control,
+    Directives,
+    Gate,
+    Http,
+    Ingest,
+    Kafka,
+    Log,
+    Rules,
+    Settings,
+    Slack,
+    Store,
+    Topic,
+)
 from governor.settings.reference import reference
 from governor.settings.sources import (
     CONFIG_VARIABLE,
@@ -26,13 +39,18 @@ from governor.settings.sources import (
 )
 
 __all__ = [
+    "Control",
+    "Directives",
+    "Gate",
     "Http",
     "Ingest",
     "Kafka",
     "Loaded",
     "Log",
     "Row",
+    "Rules",
     "Settings",
+    "Slack",
     "Store",
     "Topic",
     "listing",

@@ -210,6 +210,89 @@ class Http(Group):
     )
 
 
+class Rules(Group):
+    """Where the rules are, and how soon a change is seen."""
+
+    path: _Path = Field(Path("rules"), description="Folder of rule files (`*.yaml`), or one file.")
+    reload_every: Annotated[timedelta, Duration("100ms", "1h", "2s")] = Field(
+        timedelta(seconds=2), description="How often the rule files are looked at for changes."
+    )
+
+
+class Slack(Group):
+    """Who hears of alerts in Slack: a bot that edits its messages, or a plain webhook."""
+
+    bot_token: _Secret | None = Field(
+        None, description="Token of the bot (`xoxb-...`); with it messages are edited in place."
+    )
+    channel: _Text | None = Field(None, description="Id of the channel to post to, `C0123ABCD`.")
+    webhook_url: _Secret | None = Field(
+        None, description="Incoming webhook, instead of a bot; each change is a message of its own."
+    )
+    base_url: _Text = Field(
+        "https://slack.com/api/", description="Where Slack's Web API is; another for tests."
+    )
+    timeout: Annotated[timedelta, Duration("1s", "2m", "10s")] = Field(
+        timedelta(seconds=10), description="How long to wait for Slack's answer."
+    )
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        conflicts = []
+        if self.bot_token and self.webhook_url:
+            conflicts.append(("webhook_url", "and slack.bot_token exclude each other; keep one"))
+        if self.bot_token and not self.channel:
+            conflicts.append(("bot_token", "needs slack.channel, such as C0123ABCD"))
+        if self.channel and not self.bot_token:
+            conflicts.append(("channel", "needs slack.bot_token; a webhook has its own"))
+        if conflicts:
+            text = "; ".join(f"slack.{name} {message}" for name, message in conflicts)
+            raise PydanticCustomError(CONFLICT, "{text}", {"text": text, "conflicts": conflicts})
+        return self
+
+
+class Directives(Group):
+    """The compacted topic that tells gates what to do."""
+
+    topic: Annotated[str, TopicName()] = Field(
+        "governor.directives", description="The compacted topic of directives."
+    )
+    lease: Annotated[timedelta, Duration("1s", "1h", "30s")] = Field(
+        timedelta(seconds=30),
+        description="How long gates obey an `open` directive without a sign of the daemon.",
+    )
+
+
+class Control(Group):
+    """Where the daemon takes orders: a Unix socket, and TCP only with a token."""
+
+    socket: _Path = Field(
+        Path("data/control.sock"), description="Unix socket of the control API, mode 0600."
+    )
+    host: _Text = Field("127.0.0.1", description="Address of the control API on TCP.")
+    port: Annotated[int, Whole(0, 65_535, 9467)] | None = Field(
+        None, description="Port of the control API on TCP; unset: the Unix socket alone."
+    )
+    token: _Secret | None = Field(None, description="Token that TCP callers must show.")
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if self.port is not None and self.token is None:
+            conflicts = [("port", "needs control.token: the socket alone is safe without one")]
+            text = f"control.{conflicts[0][0]} {conflicts[0][1]}"
+            raise PydanticCustomError(CONFLICT, "{text}", {"text": text, "conflicts": conflicts})
+        return self
+
+
+class Gate(Group):
+    """Where the gate answers whether a request may run."""
+
+    host: _Text = Field("127.0.0.1", description="Address to listen on.")
+    port: Annotated[int, Whole(0, 65_535, 9465)] = Field(
+        9465, description="Port to listen on; 0 takes any free port."
+    )
+
+
 class Log(Group):
     """What is logged, and how."""
 
@@ -236,6 +319,11 @@ class Settings(BaseSettings):
     )
     store: Store = Field(default_factory=Store)
     ingest: Ingest = Field(default_factory=Ingest)
+    rules: Rules = Field(default_factory=Rules)
+    slack: Slack = Field(default_factory=Slack)
+    directives: Directives = Field(default_factory=Directives)
+    control: Control = Field(default_factory=Control)
+    gate: Gate = Field(default_factory=Gate)
     http: Http = Field(default_factory=Http)
     log: Log = Field(default_factory=Log)
 

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
 from governor.core.errors import ConfigError
-from governor.settings.document import Entry, Node, read_document, speaking
+from governor.documents import Entry, Node, read_document, speaking
 from governor.settings.model import ENV_DELIMITER, ENV_PREFIX, Group, Settings, Topic
 
 MAX_SECRET_BYTES: Final = 65_536
@@ -79,29 +79,40 @@ def parts(annotation: Any) -> Iterator[Any]:
 def from_file(path: Path, problems: list[str]) -> list[Leaf]:
     """Read the settings file; raise ConfigError where it is no YAML that we take."""
     leaves: list[Leaf] = []
-    for group, entry in read_document(path).items():
+    for group, entry in _groups(path).items():
         place = f"{path}:{entry.line}:{entry.column}: {speaking(group)}"
         if group not in _GROUPS:
             problems.append(f"{place}: {_unknown(group, _GROUPS)}")
-        elif not isinstance(entry.value, dict | None):
+        elif not isinstance(entry.node.value, dict | None):
             problems.append(f"{place}: must hold settings, each on a line of its own below it")
         elif group == "topics":
             leaves += _topics_of(path, entry, problems)
         else:
             names = {route[1]: (route,) for route in CATALOGUE if route[0] == group}
-            leaves += _settings_of(path, (group,), entry.value or {}, tuple(names), problems)
+            leaves += _settings_of(path, (group,), entry.node.value or {}, tuple(names), problems)
     return leaves
 
 
+def _groups(path: Path) -> dict[str, Entry]:
+    document = read_document(path, "settings file")
+    if document.problems:
+        raise ConfigError("\n".join(map(str, document.problems)))
+    root = document.root.value
+    if not isinstance(root, dict | None):
+        raise ConfigError(f"{path}:1:1: must be a mapping of settings, such as 'kafka:'")
+    return root or {}
+
+
 def _topics_of(path: Path, topics: Entry, problems: list[str]) -> Iterator[Leaf]:
-    if topics.value == {}:
+    named = topics.node.value
+    if named == {}:
         yield _file_leaf(path, ("topics",), topics)
-    for name, entry in (topics.value if isinstance(topics.value, dict) else {}).items():
+    for name, entry in (named if isinstance(named, dict) else {}).items():
         leaf = _file_leaf(path, ("topics", name), entry)
-        if isinstance(entry.value, dict):
+        if isinstance(entry.node.value, dict):
             yield leaf._replace(value={})
             options = tuple(Topic.model_fields)
-            yield from _settings_of(path, leaf.route, entry.value, options, problems)
+            yield from _settings_of(path, leaf.route, entry.node.value, options, problems)
         else:
             yield leaf
 
@@ -123,13 +134,13 @@ def _settings_of(
 
 def _file_leaf(path: Path, route: Route, entry: Entry) -> Leaf:
     place = f"{path}:{entry.line}:{entry.column}: {'.'.join(route)}"
-    return Leaf(route, _plain(entry.value), f"{path}:{entry.line}", place)
+    return Leaf(route, _plain(entry.node), f"{path}:{entry.line}", place)
 
 
 def _plain(node: Node) -> object:
-    if isinstance(node, dict):
-        return {name: _plain(entry.value) for name, entry in node.items()}
-    return [_plain(item) for item in node] if isinstance(node, list) else node
+    if isinstance(node.value, dict):
+        return {name: _plain(entry.node) for name, entry in node.value.items()}
+    return [_plain(item) for item in node.value] if isinstance(node.value, list) else node.value
 
 
 def from_secrets(directory: Path, problems: list[str]) -> list[Leaf]:

@@ -18,7 +18,7 @@ import threading
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -391,12 +391,12 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
 }
 
 
-def main(names: list[str]) -> int:
+def report(parts: Mapping[str, Callable[[], Iterator[Figure]]], names: Sequence[str]) -> int:
     """Run the parts named, or all; return 1 where a limit is not reached."""
     figures = []
-    for name in names or PARTS:
-        say(f"{name}: {PARTS[name].__doc__}")
-        figures += list(PARTS[name]())
+    for name in names or parts:
+        say(f"{name}: {parts[name].__doc__}")
+        figures += list(parts[name]())
     say("")
     for figure in figures:
         bound = "at most" if figure.at_most else "at least"
@@ -412,4 +412,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--daemon"]:
         recording_daemon(Path(sys.argv[2]))
     else:
-        sys.exit(main(sys.argv[1:]))
+        sys.exit(report(PARTS, sys.argv[1:]))

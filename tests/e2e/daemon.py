@@ -73,12 +73,21 @@ def drain(env: Mapping[str, str], *arguments: object) -> dict[str, int]:
 
 
 class Daemon:
-    """`governor run` as a process; its log, one JSON object a line, goes to a file."""
+    """`governor run` as a process; its log, one JSON object a line, goes to a file.
 
-    def __init__(self, env: Mapping[str, str], *arguments: str) -> None:
+    With `ahead_s` its clock is that many seconds ahead, as in the demo.
+    """
+
+    command = "run"
+
+    def __init__(
+        self, env: Mapping[str, str], *arguments: str, ahead_s: float | None = None
+    ) -> None:
         self.env = dict(env)
-        self._arguments = arguments
-        self._log = Path(env["HOME"]) / "daemon.log"
+        self._call = ["governor", self.command, *arguments]
+        if ahead_s is not None:
+            self._call = ["governor.cli.ahead", self.command, str(ahead_s)]
+        self._log = Path(env["HOME"]) / f"{self.command}.log"
         self._log_start = 0
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -102,7 +111,7 @@ class Daemon:
         self._log_start = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "governor", "run", *self._arguments],
+                [sys.executable, "-m", *self._call],
                 env=self.env,
                 cwd=self.env["HOME"],
                 stdin=subprocess.DEVNULL,
@@ -205,6 +214,31 @@ class Daemon:
         """Wait until this many events are stored in all, whatever became of them."""
         what = f"{count} events"
         self.until(lambda: self.totals()["events"] >= count, what, timeout_s=timeout_s)
+
+
+class Gate(Daemon):
+    """`governor gate` as a process."""
+
+    command = "gate"
+
+    def ask(self, path: str, body: bytes | None = None) -> tuple[int, str]:
+        """Return status and body; (0, reason) where nobody answers."""
+        port = self.await_log("gate.opened")["port"]
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def decide(self, **dimensions: str) -> dict[str, Any]:
+        """Ask whether a request may run."""
+        status, body = self.ask("/v1/decide", json.dumps(dimensions).encode())
+        assert status == 200, body
+        found: dict[str, Any] = json.loads(body)
+        return found
 
 
 @contextmanager

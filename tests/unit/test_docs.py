@@ -137,7 +137,8 @@ def test_every_metric_is_in_the_reference() -> None:
     """The page lists every metric and no other."""
     exposed = {
         f"{family.name}_total" if family.type == "counter" else family.name
-        for family in telemetry.REGISTRY.collect()
+        for registry in (telemetry.REGISTRY, telemetry.GATE_REGISTRY)
+        for family in registry.collect()
     }
     assert set(first_column("reference/metrics.md")) == exposed
 
@@ -157,7 +158,9 @@ def test_the_code_map_is_complete() -> None:
     }
     there |= {path.relative_to(package).as_posix() for path in package.rglob("*.sql")}
     assert set(first_column("explanation/architecture.md")) - {
-        "cli", "daemon", "demo", "settings", "loops", "adapters", "telemetry", "formats", "core"
+        "cli", "daemon", "demo", "gate", "settings", "rulebook", "documents", "loops",
+        "adapters",
+        "telemetry", "formats", "core",
     } == there  # fmt: skip
 
 

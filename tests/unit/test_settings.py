@@ -274,7 +274,7 @@ FILES = {
     ),
     "kafka:\n  group_id: a\n  group_id: b": "3:3: has group_id twice; remove one",
     "kafka: &k {}": "1:8: has an anchor (&); write the value out",
-    "kafka: *k": "1:8: has an alias (*); write the value out",
+    "kafka: *k": "1:8: has an alias (*); write the value out, or in quotes",
     "kafka: !k {}": "1:8: has a tag (!); put the value in quotes",
     "kafka: {}\n---\nlog: {}": "2:1: has a second document; one is the limit",
     "%YAML 1.1\n---\nlog: {}": "2:1: has a directive; remove it",

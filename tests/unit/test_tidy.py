@@ -24,22 +24,27 @@ MAX_LINES = 400
 
 OWNERS: Final[dict[str, set[str]]] = {
     "crc32c": set(),  # kafka-python loads it
+    "httptools": set(),  # uvicorn loads it
     "lz4": set(),  # kafka-python loads it
+    "tzdata": set(),  # zoneinfo reads it
     "zstandard": set(),  # kafka-python loads it
     "confluent-kafka": set(),  # the demo loads the C library out of its wheel
     "duckdb": {"adapters/duckdb"},
     "genai-prices": {"adapters"},
     "kafka-python": {"adapters/kafka"},
-    "msgspec": {"cli", "core", "demo", "formats"},
+    "msgspec": {"adapters/duckdb", "cli", "core", "demo", "formats", "gate"},
     "numpy": {"adapters/duckdb", "core"},
     "prometheus-client": {"."},
     "pyarrow": {"adapters/duckdb", "core"},
     "pydantic": {"settings"},
     "pydantic-settings": {"settings"},
     "rich": {"cli"},
-    "ruamel-yaml": {"settings"},
-    "structlog": {".", "loops"},
+    "ruamel-yaml": {"."},
+    "slack-sdk": {"actions/slack"},
+    "structlog": {".", "actions", "actions/slack", "daemon", "gate", "loops", "loops/ingest"},
     "typer": {"cli"},
+    "uvicorn": {"gate"},
+    "uvloop": {"gate"},
 }
 """The folders below `governor/` that may import a dependency; a new dependency gets a line here."""
 

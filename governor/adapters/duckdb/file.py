@@ -3,8 +3,8 @@
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import duckdb
+import pyarrow as pa
 
 from governor import __version__
 from governor.adapters.duckdb.rates import RateTable
@@ -87,6 +88,17 @@ class Database:
             return TransientError(f"{self._options.path}: {first_line}")
         return PermanentError(f"{self._options.path}: {type(error).__name__}: {first_line}")
 
+    @contextmanager
+    def translated(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Hand out the connection; undo and translate whatever goes wrong with it."""
+        try:
+            yield self.connection
+        except duckdb.Error as error:
+            raise self.failed(error) from error
+        except BaseException:
+            self.roll_back()
+            raise
+
     def roll_back(self) -> bool:
         """Undo the open transaction, if any; False where the connection is no longer usable."""
         try:
@@ -155,6 +167,18 @@ class Database:
                 f" schema {SCHEMA_VERSION}: run the version that wrote it, or name another"
                 " store.path"
             )
+
+
+@contextmanager
+def registered(connection: duckdb.DuckDBPyConnection, **tables: pa.Table) -> Iterator[None]:
+    """Let SQL see Arrow tables by these names."""
+    for name, table in tables.items():
+        connection.register(name, table)
+    try:
+        yield
+    finally:
+        for name in tables:
+            connection.unregister(name)
 
 
 def open_file(

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from governor.core.rollups import ROLLUP_DIMENSIONS, ROLLUP_MEASURES
+from governor.core.totals import BUCKET_US, Mask
 
 MAX_TIME_RANGES: Final = 256
 """Into how many literal ranges the times of a batch are cut; each is looked up apart."""
@@ -141,12 +142,31 @@ FROM batch_priced GROUP BY ALL
 RETURNING *
 """
 
+_SUMS: Final = f"""
+SELECT epoch_us($1) // {BUCKET_US} * {BUCKET_US} AS bucket_us, {{dimensions}}
+       sum(cap_nano)::HUGEINT AS cost,
+       sum(requests)::BIGINT AS requests,
+       sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0))::BIGINT AS tokens
+FROM {{rows}} GROUP BY ALL HAVING count(*) > 0 -- over no rows at all, not one of NULL
+"""
+
 COMPACT: Final = f"""
 INSERT INTO rollup_hour BY NAME
 SELECT time_bucket(INTERVAL 1 HOUR, bucket) AS bucket, {", ".join(ROLLUP_DIMENSIONS)},
        {", ".join(f"sum({name}) AS {name}" for name in ROLLUP_MEASURES)}
 FROM rollup_minute WHERE bucket < $1 GROUP BY ALL
 """
+
+
+def stored_sums(mask: Mask) -> str:
+    """Return the query for what is stored of [$1, $2), as if used at $1; rows as `totals.Sums`."""
+    dimensions = "".join(f'"{dimension}", ' for dimension in mask)
+    columns = f"{dimensions}cap_nano, requests, input_tokens, output_tokens"
+    tables = " UNION ALL ".join(
+        f"SELECT {columns} FROM {table} WHERE event_time >= $1 AND event_time < $2"
+        for table in ("events", "late_events")
+    )
+    return _SUMS.format(dimensions=dimensions, rows=f"({tables})")
 
 
 def duplicates(times_us: npt.NDArray[np.int64]) -> str:

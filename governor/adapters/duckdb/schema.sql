@@ -70,6 +70,49 @@ CREATE TABLE prices (
     request BIGINT, web_search BIGINT, added_at TIMESTAMPTZ
 );
 
+-- How each alert stands: one row a rule, group and period. Groups are JSON lists of the values of
+-- the rule's `per`, null where an event does not say.
+CREATE TABLE alerts (
+    alert_id VARCHAR, rule VARCHAR, "group" VARCHAR,
+    period VARCHAR, period_start TIMESTAMPTZ, period_end TIMESTAMPTZ,
+    meaning VARCHAR, phase VARCHAR, mode VARCHAR, level VARCHAR, crossed INTEGER,
+    amount HUGEINT,       -- nano-dollars, requests or tokens, by the rule's measure
+    since TIMESTAMPTZ, judged_at TIMESTAMPTZ, health VARCHAR, episode INTEGER, revision INTEGER,
+    fired_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, ending VARCHAR
+);
+
+-- Every transition of every alert, in order; append only. `evidence` says which records were read.
+CREATE TABLE alert_lines (
+    seq BIGINT, happened_at TIMESTAMPTZ, alert_id VARCHAR, rule VARCHAR, "group" VARCHAR, period VARCHAR,
+    episode INTEGER, mode VARCHAR, what VARCHAR, level VARCHAR, threshold VARCHAR, amount HUGEINT,
+    actions VARCHAR[], reason VARCHAR, evidence VARCHAR
+);
+
+-- What each receiver is to be told and was told: one row a receiver and episode. It is due while
+-- `told` is behind `wanted`. `unsure` is set before each try and cleared once its outcome is known,
+-- so that after a crash or a lost reply we look for the message before we post another.
+CREATE TABLE messages (
+    receiver VARCHAR, message VARCHAR, body VARCHAR, wanted INTEGER, told INTEGER,
+    reference VARCHAR, attempts INTEGER, unsure BOOLEAN, next_at TIMESTAMPTZ,
+    last_error VARCHAR, wanted_at TIMESTAMPTZ, told_at TIMESTAMPTZ
+);
+
+-- Every directive ever issued, append only; the greatest version of an id is what holds.
+CREATE TABLE directive_versions (
+    version BIGINT, directive_id VARCHAR, effect VARCHAR, rule VARCHAR, body VARCHAR,
+    issued_at TIMESTAMPTZ, until TIMESTAMPTZ
+);
+
+-- The number of the last decisions stored, so that a commit of unknown outcome is made once.
+CREATE TABLE decided (number BIGINT);
+INSERT INTO decided VALUES (0);
+
+-- Every call of the control API, and every change of the rules.
+CREATE TABLE audit (
+    happened_at TIMESTAMPTZ, who VARCHAR, via VARCHAR, action VARCHAR, target VARCHAR, outcome VARCHAR,
+    detail VARCHAR
+);
+
 -- ------------------------------------------------------------------------------ the contract
 
 CREATE VIEW usage AS

@@ -1,8 +1,7 @@
 """The store: appends batches to the DuckDB file, exactly once, and knows the positions in it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -13,12 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from governor.adapters.duckdb import queries
-from governor.adapters.duckdb.file import Database, FileOptions
+from governor.adapters.duckdb.file import Database, FileOptions, registered
 from governor.adapters.duckdb.rates import RateTable
 from governor.core.admission import NO_WATERMARK_US
 from governor.core.batches import Batch, Span, Stored, Tally
 from governor.core.errors import PermanentError
 from governor.core.positions import PartitionId, Position, Resumption
+from governor.core.totals import SUMMED_COLUMNS
 from governor.core.usage import Reject
 
 MAX_RAW_BYTES: Final = 65_536
@@ -43,7 +43,7 @@ class Store:
     """The one writer of the DuckDB file; not safe for use by two threads at once."""
 
     def __init__(self, options: FileOptions, rates: RateTable, now: Callable[[], datetime]) -> None:
-        self._database = Database(options, rates, now)
+        self.database = Database(options, rates, now)
         self._rates = rates
         self._now = now
         self.partitions: Mapping[PartitionId, PartitionState] = {}
@@ -51,7 +51,7 @@ class Store:
 
     def close(self) -> None:
         """Write the log into the file and close it."""
-        self._database.close()
+        self.database.close()
 
     def append(self, batch: Batch) -> Stored | None:
         """Store a batch in one transaction; return what it came to, None if it was stored before.
@@ -69,11 +69,11 @@ class Store:
         Raise TransientError where the disk or the file is not ready (the same batch may be handed
         in again), PermanentError where a person must act.
         """
-        self._require_open()
+        self.require_open()
         if not self._continues(batch.spans):
             return None
-        self._database.check_space()
-        with self._translated() as connection:
+        self.database.check_space()
+        with self.database.translated() as connection:
             self._rates.learn(connection, batch.models)
             connection.execute("BEGIN")
             priced = _priced(connection, batch.events)
@@ -84,13 +84,13 @@ class Store:
             _write_positions(connection, states, self.partitions.keys(), batch.now)
             connection.execute("COMMIT")
         self.partitions = {**self.partitions, **states}
-        return Stored(tallies=tallies, deltas=deltas)
+        return Stored(tallies=tallies, deltas=deltas, counted=priced.select(SUMMED_COLUMNS))
 
     def resume(
         self, resumptions: Mapping[PartitionId, tuple[Resumption, str | None]], now: datetime
     ) -> None:
         """Record that partitions are read from elsewhere than stored, with their topic's id."""
-        self._require_open()
+        self.require_open()
         states = dict(self.partitions)
         rows: list[dict[str, object]] = []
         for partition, (resumption, topic_id) in resumptions.items():
@@ -112,9 +112,9 @@ class Store:
                     "missed_records": resumption.missed_records,
                 }
             )
-        with self._translated() as connection:
+        with self.database.translated() as connection:
             connection.execute("BEGIN")
-            with _registered(connection, batch_resumptions=pa.Table.from_pylist(rows)):
+            with registered(connection, batch_resumptions=pa.Table.from_pylist(rows)):
                 connection.execute("INSERT INTO resumptions BY NAME FROM batch_resumptions")
             changed = {partition: states[partition] for partition in resumptions}
             _write_positions(connection, changed, self.partitions.keys(), now)
@@ -123,20 +123,21 @@ class Store:
 
     def compact(self, now: datetime) -> None:
         """Fold the minutes of closed days into hours; drop rejects past keeping."""
-        self._require_open()
-        with self._translated() as connection:
+        self.require_open()
+        with self.database.translated() as connection:
             connection.execute("BEGIN")
             connection.execute(queries.COMPACT, [now - MINUTES_KEPT])
             connection.execute("DELETE FROM rollup_minute WHERE bucket < $1", [now - MINUTES_KEPT])
             connection.execute("DELETE FROM rejects WHERE stored_at < $1", [now - REJECTS_KEPT])
             connection.execute("COMMIT")
 
-    def _require_open(self) -> None:
-        if self._database.reopen_if_broken():
+    def require_open(self) -> None:
+        """Open the file again after a fatal error, and read the positions that are in it."""
+        if self.database.reopen_if_broken():
             self._load()
 
     def _load(self) -> None:
-        with self._translated() as connection:
+        with self.database.translated() as connection:
             rows = connection.execute("SELECT * FROM positions").to_arrow_table().to_pylist()
         self.partitions = {
             PartitionId(row["topic"], row["partition"]): PartitionState(
@@ -168,17 +169,6 @@ class Store:
             for span in spans
         }
 
-    @contextmanager
-    def _translated(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Hand out the connection; undo and translate whatever goes wrong with it."""
-        try:
-            yield self._database.connection
-        except duckdb.Error as error:
-            raise self._database.failed(error) from error
-        except BaseException:
-            self._database.roll_back()
-            raise
-
 
 def _priced(connection: duckdb.DuckDBPyConnection, events: pa.Table) -> pa.Table:
     """Return the events that are not stored yet, with price, cost, stand-in and contradiction."""
@@ -190,7 +180,7 @@ def _priced(connection: duckdb.DuckDBPyConnection, events: pa.Table) -> pa.Table
     rows = pa.array(np.arange(events.num_rows))
     read = events.select(queries.INPUT_COLUMNS).append_column("time_us", times)
     read = read.append_column("row", rows)
-    with _registered(connection, batch_input=read):
+    with registered(connection, batch_input=read):
         duplicates = connection.execute(queries.duplicates(np.asarray(times)))
         stored = duplicates.to_arrow_table()["row"]
         costs = connection.execute(queries.PRICE).to_arrow_table()
@@ -201,7 +191,7 @@ def _priced(connection: duckdb.DuckDBPyConnection, events: pa.Table) -> pa.Table
     price_id = costs["price_id"].combine_chunks()
     if cap.null_count:
         unpriced = read.take(costs["row"].filter(cap.is_null()))
-        with _registered(connection, batch_unpriced=unpriced):
+        with registered(connection, batch_unpriced=unpriced):
             stand_in = connection.execute(queries.STAND_IN).to_arrow_table()
         price_id = pc.replace_with_mask(
             price_id, cap.is_null(), stand_in["price_id"].combine_chunks()
@@ -225,12 +215,12 @@ def _append_events(
     ):
         given = [name for name in rows.column_names if rows[name].null_count < rows.num_rows]
         if rows.num_rows:
-            with _registered(connection, batch_rows=rows.select(given).drop_columns("late")):
+            with registered(connection, batch_rows=rows.select(given).drop_columns("late")):
                 connection.execute(
                     f"INSERT INTO {table} BY NAME SELECT *, $1 AS stored_at FROM batch_rows",  # noqa: S608
                     [now],
                 )
-    with _registered(connection, batch_priced=priced.select(queries.ROLLUP_COLUMNS)):
+    with registered(connection, batch_priced=priced.select(queries.ROLLUP_COLUMNS)):
         deltas: pa.Table = connection.execute(queries.APPEND_DELTAS).to_arrow_table()
     return deltas
 
@@ -255,7 +245,7 @@ def _append_rejects(
             ),
         }
     )
-    with _registered(connection, batch_rejects=table):
+    with registered(connection, batch_rejects=table):
         connection.execute(
             "INSERT INTO rejects BY NAME SELECT *, $1 AS stored_at FROM batch_rejects", [now]
         )
@@ -279,7 +269,7 @@ def _write_positions(
         },
         "updated_at": pa.array([now] * len(states), pa.timestamp("us", "UTC")),
     }
-    with _registered(connection, batch_positions=pa.table(columns)):
+    with registered(connection, batch_positions=pa.table(columns)):
         if not all(partition in known for partition in states):
             connection.execute(
                 "INSERT INTO positions BY NAME SELECT * FROM batch_positions b WHERE NOT EXISTS"
@@ -324,14 +314,3 @@ def _by_partition(events: pa.Table) -> Counter[PartitionId]:
 def _sum(left: Tally, right: Tally) -> Tally:
     added = asdict(right)
     return Tally(**{name: value + added[name] for name, value in asdict(left).items()})
-
-
-@contextmanager
-def _registered(connection: duckdb.DuckDBPyConnection, **tables: pa.Table) -> Iterator[None]:
-    for name, table in tables.items():
-        connection.register(name, table)
-    try:
-        yield
-    finally:
-        for name in tables:
-            connection.unregister(name)

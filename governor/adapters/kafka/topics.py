@@ -1,5 +1,7 @@
 """Topics: made on purpose, never by accident."""
 
+from collections.abc import Mapping
+
 from kafka import KafkaAdminClient, errors
 from kafka.admin import NewTopic
 
@@ -7,8 +9,15 @@ from governor.adapters.kafka.connection import Connection, translated
 from governor.core.errors import ConfigError
 
 
-def create(connection: Connection, topic: str, *, partitions: int, replication: int) -> bool:
-    """Create a topic; return False where it exists already.
+def create(
+    connection: Connection,
+    topic: str,
+    *,
+    partitions: int,
+    replication: int,
+    configs: Mapping[str, str] | None = None,
+) -> bool:
+    """Create a topic with these settings of its own; return False where it exists already.
 
     Raise TransientError where no broker answers, PermanentError where it refuses, ConfigError
     where it is too old to choose the replication itself.
@@ -17,7 +26,14 @@ def create(connection: Connection, topic: str, *, partitions: int, replication: 
         admin = KafkaAdminClient(**connection.options())
         try:
             admin.create_topics(
-                [NewTopic(name=topic, num_partitions=partitions, replication_factor=replication)]
+                [
+                    NewTopic(
+                        name=topic,
+                        num_partitions=partitions,
+                        replication_factor=replication,
+                        topic_configs=dict(configs or {}),
+                    )
+                ]
             )
         except errors.TopicAlreadyExistsError:
             return False

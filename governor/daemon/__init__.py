@@ -1,4 +1,4 @@
-"""The composition root: builds the daemon, runs it, takes it down; the only clock."""
+"""The composition root: builds the daemon, runs it, takes it down."""
 
 import gc
 import resource
@@ -8,27 +8,25 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from governor import __version__, telemetry
-from governor.adapters.duckdb.file import FileOptions
 from governor.adapters.duckdb.rates import RateTable
 from governor.adapters.duckdb.store import Store
-from governor.adapters.kafka.connection import Connection
 from governor.adapters.kafka.lag import GroupOffsets
-from governor.adapters.kafka.source import UsageSource
 from governor.adapters.prices import Catalogue
 from governor.adapters.probes import Pages, Probes
-from governor.core.admission import Window, micros
 from governor.core.batches import Tally
-from governor.formats import FORMATS
-from governor.loops.ingest import Ingest, Intake
+from governor.daemon.acting import Acting
+from governor.daemon.clocks import EventClock, WallClock
+from governor.daemon.parts import connection_of, file_options, intake_of, source_of
+from governor.loops.ingest import Ingest
 from governor.loops.watch import Watch
 from governor.settings import Settings
+
+__all__ = ["Summary", "WallClock", "connection_of", "file_options", "run"]
 
 SWITCH_INTERVAL_S: Final = 0.0001
 """The store's thread gets the interpreter back this soon after each statement."""
@@ -40,34 +38,6 @@ GC_THRESHOLD: Final = 100_000
 _log = structlog.get_logger()
 
 
-class WallClock:
-    """The time it is."""
-
-    def at(self, newest_us: int | None) -> datetime:  # noqa: ARG002  # the event clock needs it
-        """Return now, UTC."""
-        return datetime.now(UTC)
-
-
-class EventClock:
-    """The time the events say it is, for replays: the newest event time so far, never ahead of now.
-
-    It never goes back. Before the first event it is now.
-    """
-
-    def __init__(self) -> None:
-        self._newest: datetime | None = None
-
-    def at(self, newest_us: int | None) -> datetime:
-        """Move on to the newest event time, in microseconds, and return it."""
-        now = datetime.now(UTC)
-        if newest_us is not None:
-            newest = datetime.fromtimestamp(0, UTC) + timedelta(
-                microseconds=min(newest_us, micros(now))
-            )
-            self._newest = max(newest, self._newest or newest)
-        return self._newest or now
-
-
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What is stored when the daemon stops: sums over all partitions, by `Tally`."""
@@ -76,7 +46,13 @@ class Summary:
     partitions: int
 
 
-def run(settings: Settings, *, drain: bool = False, follow_events: bool = False) -> Summary:
+def run(
+    settings: Settings,
+    *,
+    drain: bool = False,
+    follow_events: bool = False,
+    wall: WallClock | None = None,
+) -> Summary:
     """Run the daemon until SIGTERM or SIGINT, or with `drain` until the topics' ends are stored.
 
     Raise ConfigError or PermanentError where a person must act. All that was committed stays, and
@@ -86,17 +62,24 @@ def run(settings: Settings, *, drain: bool = False, follow_events: bool = False)
     stop = threading.Event()
     with ExitStack() as stack:
         stack.enter_context(_stopped_by_signals(stop))
-        wall = WallClock()
+        wall = wall or WallClock()
         clock = EventClock() if follow_events else wall
         catalogue = Catalogue()
         rates = RateTable(catalogue.prices(), catalogue.resolve, catalogue.resolve_provider)
         store = Store(file_options(settings), rates, lambda: wall.at(None))
         stack.callback(store.close)
         connection = connection_of(settings)
+        acting = (
+            None
+            if drain
+            else Acting(
+                settings, store, connection, now=lambda: wall.at(None), follow_events=follow_events
+            )
+        )
         ingest = Ingest(
-            _source(settings, connection, store),
+            source_of(settings, connection, store),
             store,
-            _intake(settings, store, clock),
+            intake_of(settings, store, clock),
             positions={
                 place: state.position.next_offset
                 for place, state in store.partitions.items()
@@ -104,20 +87,23 @@ def run(settings: Settings, *, drain: bool = False, follow_events: bool = False)
             },
             queue_batches=settings.ingest.queue_batches,
             wall=wall,
+            judge=acting.evaluate if acting else None,
         )
         watch = Watch(
             GroupOffsets(connection, group_id=settings.kafka.group_id),
             lambda: ingest.positions,
             stall_after_s=settings.ingest.stall_after.total_seconds(),
         )
-        if not drain:
-            pages = _pages(ingest, watch, store)
+        if acting:
+            pages = _pages(ingest, watch, store, acting)
             probes = Probes(settings.http.host, settings.http.port, pages)
             stack.callback(probes.close)
             _log.info("probes.opened", host=settings.http.host, port=probes.port)
         watcher = threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True)
         watcher.start()
         stack.callback(watcher.join, JOIN_TIMEOUT_S)
+        if acting:
+            acting.open(stack, ingest, stop)
         stack.callback(stop.set)
         gc.collect()
         gc.freeze()
@@ -137,70 +123,7 @@ def run(settings: Settings, *, drain: bool = False, follow_events: bool = False)
     return summary
 
 
-def connection_of(settings: Settings) -> Connection:
-    """Return how to reach the brokers, secrets unwrapped for the driver alone."""
-    kafka = settings.kafka
-    secrets = {
-        name: value.get_secret_value() if (value := getattr(kafka, name)) else None
-        for name in ("ssl_key_password", "sasl_password", "sasl_oauth_token")
-    }
-    version = (
-        tuple(int(part) for part in kafka.api_version.split(".")) if kafka.api_version else None
-    )
-    return Connection(
-        bootstrap_servers=kafka.bootstrap_servers,
-        client_id=kafka.client_id,
-        security_protocol=kafka.security_protocol,
-        ssl_cafile=kafka.ssl_cafile,
-        ssl_certfile=kafka.ssl_certfile,
-        ssl_keyfile=kafka.ssl_keyfile,
-        sasl_mechanism=kafka.sasl_mechanism,
-        sasl_username=kafka.sasl_username,
-        sasl_oauth_token_file=kafka.sasl_oauth_token_file,
-        api_version=version,
-        request_timeout_ms=int(kafka.request_timeout.total_seconds() * 1000),
-        **secrets,
-    )
-
-
-def file_options(settings: Settings) -> FileOptions:
-    """Return where the DuckDB file is and what it may use."""
-    store = settings.store
-    return FileOptions(
-        path=Path(store.path),
-        memory_limit_bytes=store.memory_limit,
-        threads=store.threads,
-        checkpoint_threshold_bytes=store.checkpoint_threshold,
-        min_free_bytes=store.min_free,
-    )
-
-
-def _source(settings: Settings, connection: Connection, store: Store) -> UsageSource:
-    return UsageSource(
-        connection,
-        topics=list(settings.topics),
-        positions={place: state.position for place, state in store.partitions.items()},
-        policy=settings.kafka.auto_offset_reset,
-        batch_records=settings.ingest.batch_records,
-        batch_wait_ms=int(settings.ingest.batch_wait.total_seconds() * 1000),
-    )
-
-
-def _intake(settings: Settings, store: Store, clock: WallClock | EventClock) -> Intake:
-    return Intake(
-        formats={name: FORMATS[topic.format] for name, topic in settings.topics.items()},
-        window=Window(
-            back=settings.ingest.accept_back,
-            ahead=settings.ingest.accept_ahead,
-            late_after=settings.ingest.late_after,
-        ),
-        clock=clock,
-        max_record_bytes=settings.ingest.max_record_bytes,
-        watermarks={place: state.watermark_us for place, state in store.partitions.items()},
-    )
-
-
-def _pages(ingest: Ingest, watch: Watch, store: Store) -> Pages:
+def _pages(ingest: Ingest, watch: Watch, store: Store, acting: Acting) -> Pages:
     def unhealthy() -> list[str]:
         return [
             f"topic {place.topic} partition {place.partition} has records to read and has not"
@@ -211,11 +134,14 @@ def _pages(ingest: Ingest, watch: Watch, store: Store) -> Pages:
     def unready() -> list[str]:
         return [*ingest.troubles, *unhealthy()]
 
+    def troubles() -> list[str]:
+        return [*unready(), *acting.troubles]
+
     def status() -> Mapping[str, Any]:
         return {
             "version": __version__,
             "ready": not unready(),
-            "troubles": unready(),
+            "troubles": troubles(),
             "totals": asdict(_totals(store)),
             "partitions": [
                 {

@@ -1,5 +1,8 @@
 """The ingest loop: polled records to committed batches, fetching and storing side by side.
 
+The storing thread owns the store. What else must read or write it is done between two batches:
+rules are judged after each, and other threads `ask`.
+
 One thread fetches and decodes, the other stores; SQL runs without the interpreter's lock, so
 both cores work. Between them stands a short queue: when the store is slow or waits for disk
 space the queue fills, fetching stops, and the records stay in Kafka.
@@ -12,18 +15,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
 from governor import telemetry
-from governor.core.admission import NO_WATERMARK_US, Window, admit, newest_time_us
-from governor.core.batches import Batch, Polled, Span, Stored
+from governor.core.batches import Batch, Polled, Stored
 from governor.core.errors import PermanentError, TransientError
 from governor.core.positions import PartitionId, Resumption, Start
 from governor.core.pricing import NANO_PER_USD
-from governor.core.usage import Record, Reject, UsageEvent, table_of
-from governor.formats import Decode
+from governor.loops.ingest.calls import Calls
+from governor.loops.ingest.intake import Clock, Intake
+
+__all__ = ["Clock", "Ingest", "Intake", "Judge", "Sink", "Source"]
 
 REFRESH_S: Final = 10.0
 FIRST_RETRY_S: Final = 0.5
@@ -34,8 +38,13 @@ JOIN_TIMEOUT_S: Final = 4.0
 DRAIN_PATIENCE_S: Final = 60.0
 """How long a drain tries to reach Kafka before it gives up."""
 
+TICK_EVERY_S: Final = 0.25
+"""How often time itself is judged: periods that end, rules that wait."""
+
 _LOUD: Final = (Start.RECREATED, Start.EXPIRED, Start.TRUNCATED)
 _OUTCOMES: Final = {"counted": "counted", "duplicate": "duplicates", "rejected": "rejected"}
+
+_T = TypeVar("_T")
 
 _log = structlog.get_logger()
 
@@ -77,66 +86,20 @@ class Sink(Protocol):
         """Fold old minutes into hours and drop what is past keeping."""
 
 
-class Clock(Protocol):
-    """What time it is for judging events."""
+class Judge(Protocol):
+    """What judges rules on what is stored; see `loops.evaluate`."""
 
-    def at(self, newest_us: int | None) -> datetime:
-        """Return the time at which a batch with this newest event time is judged."""
+    def begin(self) -> None:
+        """Take up what is stored; may raise TransientError, and is then called again."""
 
+    def stored(self, batch: Batch, stored: Stored) -> None:
+        """Take up what a committed batch came to; cannot fail."""
 
-class Intake:
-    """Makes a batch of polled records: decode, admit, and account for every one of them."""
+    def settle(self) -> None:
+        """Judge what was taken up; may raise TransientError, and is then called again."""
 
-    def __init__(
-        self,
-        *,
-        formats: Mapping[str, Decode],
-        window: Window,
-        clock: Clock,
-        max_record_bytes: int,
-        watermarks: Mapping[PartitionId, int],
-    ) -> None:
-        self._formats = formats
-        self._window = window
-        self._clock = clock
-        self._max_record_bytes = max_record_bytes
-        self._watermarks = dict(watermarks)
-
-    def batch(self, polled: Polled) -> Batch:
-        """Decode and judge what was polled; every record becomes events or a reject."""
-        events: list[UsageEvent] = []
-        origins: list[Record] = []
-        rejects: list[Reject] = []
-        runs: list[tuple[PartitionId, int]] = []
-        seen: dict[PartitionId, int] = {}
-        for partition, records in polled.records.items():
-            decode = self._formats[partition.topic]
-            decoded = decode(partition.topic, records, self._max_record_bytes)
-            events += decoded.events
-            origins += decoded.origins
-            rejects += decoded.rejects
-            runs.append((partition, len(decoded.events)))
-            seen[partition] = len(decoded.events) + len(decoded.rejects)
-        table = table_of(events)
-        now = self._clock.at(newest_time_us(table))
-        admitted = admit(
-            table, origins, runs, now=now, window=self._window, watermarks=self._watermarks
-        )
-        self._watermarks |= admitted.watermarks
-        spans = tuple(
-            Span(
-                partition=partition,
-                topic_id=polled.starts[partition].topic_id,
-                start=polled.starts[partition].next_offset,
-                end=end,
-                events=seen.get(partition, 0),
-                repeats=admitted.repeats.get(partition, 0),
-                watermark_us=self._watermarks.get(partition, NO_WATERMARK_US),
-            )
-            for partition, end in polled.ends.items()
-        )
-        models = frozenset((event.provider, event.model) for event in events)
-        return Batch(spans, admitted.events, (*rejects, *admitted.rejects), models, now)
+    def tick(self) -> None:
+        """Do what time brings; may raise TransientError, and is then called again."""
 
 
 class Ingest:
@@ -151,11 +114,16 @@ class Ingest:
         positions: Mapping[PartitionId, int],
         queue_batches: int,
         wall: Clock,
+        judge: Judge | None = None,
     ) -> None:
         self._source = source
         self._sink = sink
         self._intake = intake
         self._wall = wall
+        self._judge = judge
+        self._calls = Calls()
+        self._failure: Exception | None = None
+        self._ticked = 0.0
         self._queue: queue.Queue[Batch | Resumptions | _Targets | Exception] = queue.Queue(
             maxsize=queue_batches
         )
@@ -167,6 +135,19 @@ class Ingest:
         self._said_missing: tuple[str, ...] = ()
         self._fetch_trouble: str | None = "not connected to Kafka yet"
         self._store_trouble: str | None = None
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since rules were last judged."""
+        return time.monotonic() - self._ticked
+
+    def ask(self, call: Callable[[], _T]) -> _T:
+        """Have `call` done by the thread that owns the store, between two batches."""
+        return self._calls.ask(call)
+
+    def fail(self, error: Exception) -> None:
+        """End `run` by raising `error` there."""
+        self._failure = error
 
     @property
     def troubles(self) -> list[str]:
@@ -188,9 +169,17 @@ class Ingest:
         )
         fetcher.start()
         try:
+            if self._judge:
+                self._store(stop, self._judge.begin)
             while not stop.is_set() and not self._drained():
+                if self._failure is not None:
+                    raise self._failure
+                self._calls.answer()
+                if self._judge and self.idle_s >= TICK_EVERY_S:
+                    self._store(stop, self._judge.tick)
+                    self._ticked = time.monotonic()
                 try:
-                    item = self._queue.get(timeout=0.1)
+                    item = self._queue.get(timeout=0.02)
                 except queue.Empty:
                     self._store(stop, self._compact_if_due)
                 else:
@@ -199,6 +188,7 @@ class Ingest:
                 _log.info("ingest.drained", partitions=len(self._targets))
         finally:
             over.set()
+            self._calls.close()
             fetcher.join(JOIN_TIMEOUT_S)  # it may wait for a broker that is gone
             self._log_progress(every_s=0)
 
@@ -276,6 +266,8 @@ class Ingest:
                 self._targets = item.ends
             case Batch():
                 self._store(stop, lambda: self._append(item))
+                if self._judge:
+                    self._store(stop, self._judge.settle)
             case _:
                 self._store(stop, lambda: self._resume(item))
 
@@ -305,6 +297,8 @@ class Ingest:
         if stored is None:
             _log.info("batch.known", spans=len(batch.spans))
             return
+        if self._judge:
+            self._judge.stored(batch, stored)
         seconds = time.monotonic() - began
         _measure(batch, stored, seconds)
         telemetry.LAST_STORED.set(self._wall.at(None).timestamp())

@@ -1,0 +1,1 @@
+"""Receivers: what tells people how an alert stands; one receiver knows no other."""

@@ -1,0 +1,217 @@
+"""The control API: orders of people to the running daemon, by a Unix socket or TCP with a token.
+
+The socket has mode 0600, so that only the daemon's user and root may connect, and who it was is
+known from the kernel. On TCP every request must show the token. Every call leaves an audit row.
+"""
+
+import hmac
+import json
+import os
+import pwd
+import socket
+import socketserver
+import struct
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+from governor.core.errors import ConfigError, GovernorError, TransientError
+
+TIMEOUT_S: Final = 10
+MAX_SOCKET_PATH_BYTES: Final = 107
+MAX_TARGET_CHARACTERS: Final = 256
+
+_PEER: Final = struct.Struct("3i")  # struct ucred of Linux: pid, uid, gid
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, and by which way."""
+
+    who: str
+    via: str
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What the daemon does when asked; each returns what is answered as JSON.
+
+    `release` returns None where no such throttle holds.
+    """
+
+    alerts: Callable[[Caller], Any]
+    throttles: Callable[[Caller], Any]
+    release: Callable[[str, Caller], Any]
+    rules: Callable[[Caller], Any]
+    reload: Callable[[Caller], Any]
+
+    def answer(self, method: str, path: str, caller: Caller) -> tuple[int, Any]:
+        """Return status code and body for a request."""
+        parts = [unquote(part) for part in path.partition("?")[0].strip("/").split("/")]
+        match method, parts:
+            case "GET", ["v1", "alerts"]:
+                return 200, self.alerts(caller)
+            case "GET", ["v1", "throttles"]:
+                return 200, self.throttles(caller)
+            case "POST", ["v1", "throttles", name, "release"]:
+                done = self.release(name[:MAX_TARGET_CHARACTERS], caller)
+                return (200, done) if done else (404, {"error": f"no throttle {name[:64]!r} holds"})
+            case "GET", ["v1", "rules"]:
+                return 200, self.rules(caller)
+            case "POST", ["v1", "rules", "reload"]:
+                return 200, self.reload(caller)
+        return 404, {
+            "error": "there are GET /v1/alerts /v1/throttles /v1/rules,"
+            " POST /v1/throttles/<id>/release /v1/rules/reload"
+        }
+
+
+class Control:
+    """Serves orders from threads of its own until closed."""
+
+    def __init__(
+        self,
+        orders: Orders,
+        *,
+        path: Path,
+        tcp: tuple[str, int, str] | None = None,
+    ) -> None:
+        self._path = path
+        self._servers: list[socketserver.BaseServer] = [_unix_server(path, orders)]
+        self.port: int | None = None
+        try:
+            if tcp is not None:
+                server = _tcp_server(*tcp, orders)
+                self._servers.append(server)
+                self.port = int(server.server_address[1])
+        except BaseException:
+            self._servers[0].server_close()
+            raise
+        self._threads = [
+            threading.Thread(target=server.serve_forever, name="control")
+            for server in self._servers
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop listening and remove the socket."""
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+        for thread in self._threads:
+            thread.join()
+        with suppress(OSError):
+            self._path.unlink()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    orders: Orders
+    token: str | None = None
+    timeout = TIMEOUT_S
+    server_version = "governor"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """Answer a question."""
+        self._answer("GET")
+
+    def do_POST(self) -> None:
+        """Carry out an order."""
+        self._answer("POST")
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class names it
+        """Say nothing: the audit holds every call."""
+
+    def address_string(self) -> str:
+        """Return nothing: a Unix socket has no address."""
+        return ""
+
+    def _answer(self, method: str) -> None:
+        caller = self._caller()
+        if caller is None:
+            self._send(401, {"error": "show the token: Authorization: Bearer <control.token>"})
+            return
+        try:
+            code, body = self.orders.answer(method, self.path, caller)
+        except TransientError as error:
+            code, body = 503, {"error": str(error)}
+        except ConfigError as error:
+            code, body = 422, {"error": str(error)}
+        except GovernorError as error:
+            code, body = 500, {"error": str(error)}
+        self._send(code, body)
+
+    def _caller(self) -> Caller | None:
+        if self.token is None:
+            return Caller(_peer(self.connection), "socket")
+        shown = self.headers.get("Authorization", "")
+        if hmac.compare_digest(shown.encode(), f"Bearer {self.token}".encode()):
+            return Caller("token", "tcp")
+        return None
+
+    def _send(self, code: int, body: Mapping[str, Any] | list[Any]) -> None:
+        raw = json.dumps(body, default=str).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+
+class _UnixServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
+
+def _unix_server(path: Path, orders: Orders) -> _UnixServer:
+    """Listen on `path`; it appears there with its mode already set, over one left by a crash."""
+    place = path.absolute()
+    if len(os.fsencode(place)) > MAX_SOCKET_PATH_BYTES:
+        raise ConfigError(
+            f"control.socket: {place} is longer than {MAX_SOCKET_PATH_BYTES} bytes, the most that"
+            " a Unix socket may have; name a shorter one"
+        )
+    handler = type("Handler", (_Handler,), {"orders": orders})
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=place.parent) as private:
+            fresh = Path(private) / "s"
+            server = _UnixServer(_bindable(fresh), handler)
+            fresh.chmod(0o600)
+            fresh.replace(place)
+    except OSError as error:
+        raise ConfigError(f"control.socket: cannot listen on {place}: {error.strerror}") from error
+    return server
+
+
+def _bindable(path: Path) -> str:
+    """Return `path` as short as it can be said from the working directory."""
+    absolute, relative = str(path), os.path.relpath(path)
+    return min(absolute, relative, key=len)
+
+
+def _tcp_server(host: str, port: int, token: str, orders: Orders) -> ThreadingHTTPServer:
+    handler = type("Handler", (_Handler,), {"orders": orders, "token": token})
+    try:
+        server = ThreadingHTTPServer((host, port), handler)
+    except OSError as error:
+        raise ConfigError(
+            f"control.host, control.port: cannot listen on {host}:{port}: {error.strerror}"
+        ) from error
+    server.daemon_threads = True
+    return server
+
+
+def _peer(connection: socket.socket) -> str:
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    _, uid, _ = _PEER.unpack(raw)
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

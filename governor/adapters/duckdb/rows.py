@@ -1,0 +1,179 @@
+"""Rows of the state tables: what each value is as a row, and back."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+
+from governor.core.alerts import Alert, AlertKey, Ending, Health, Phase, Transition, What
+from governor.core.decisions import AuditRow, Line
+from governor.core.directives import Directive
+from governor.core.periods import Period
+from governor.core.rules.shared import Level, Mode
+from governor.core.scopes import Key
+
+_TIME: Final = pa.timestamp("us", "UTC")
+_AMOUNT: Final = pa.decimal128(38, 0)
+ALERTS: Final = pa.schema(
+    [
+        *((name, pa.string()) for name in ("alert_id", "rule", "group", "period")),
+        ("period_start", _TIME),
+        ("period_end", _TIME),
+        *((name, pa.string()) for name in ("meaning", "phase", "mode", "level")),
+        ("crossed", pa.int32()),
+        ("amount", _AMOUNT),
+        ("since", _TIME),
+        ("judged_at", _TIME),
+        ("health", pa.string()),
+        ("episode", pa.int32()),
+        ("revision", pa.int32()),
+        ("fired_at", _TIME),
+        ("ended_at", _TIME),
+        ("ending", pa.string()),
+    ]
+)
+LINES: Final = pa.schema(
+    [
+        ("seq", pa.int64()),
+        ("happened_at", _TIME),
+        *((name, pa.string()) for name in ("alert_id", "rule", "group", "period")),
+        ("episode", pa.int32()),
+        *((name, pa.string()) for name in ("mode", "what", "level", "threshold")),
+        ("amount", _AMOUNT),
+        ("actions", pa.list_(pa.string())),
+        *((name, pa.string()) for name in ("reason", "evidence")),
+    ]
+)
+MESSAGES: Final = pa.schema(
+    [
+        *((name, pa.string()) for name in ("receiver", "message", "body")),
+        ("wanted", pa.int32()),
+        ("wanted_at", _TIME),
+    ]
+)
+DIRECTIVES: Final = pa.schema(
+    [
+        ("version", pa.int64()),
+        *((name, pa.string()) for name in ("directive_id", "effect", "rule", "body")),
+        ("issued_at", _TIME),
+        ("until", _TIME),
+    ]
+)
+AUDIT: Final = pa.schema(
+    [
+        ("happened_at", _TIME),
+        *((name, pa.string()) for name in ("who", "via", "action", "target", "outcome", "detail")),
+    ]
+)
+
+
+def alert_row(alert: Alert) -> dict[str, Any]:
+    """Return the row of an alert."""
+    return {
+        "alert_id": alert.key.id,
+        "rule": alert.key.rule,
+        "group": json.dumps(alert.key.group),
+        "period": alert.key.period.name,
+        "period_start": alert.key.period.start,
+        "period_end": alert.key.period.end,
+        "meaning": alert.meaning,
+        "phase": alert.phase.value,
+        "mode": alert.mode.value,
+        "level": _level_text(alert.level),
+        "crossed": alert.crossed,
+        "amount": alert.amount,
+        "since": alert.since,
+        "judged_at": alert.judged_at,
+        "health": alert.health.value,
+        "episode": alert.episode,
+        "revision": alert.revision,
+        "fired_at": alert.fired_at,
+        "ended_at": alert.ended_at,
+        "ending": alert.ending.value if alert.ending else None,
+    }
+
+
+def line_row(seq: int, line: Line) -> dict[str, Any]:
+    """Return the row of a line of history."""
+    return {
+        "seq": seq,
+        "happened_at": line.transition.at,
+        "alert_id": line.key.id,
+        "rule": line.key.rule,
+        "group": json.dumps(line.key.group),
+        "period": line.key.period.name,
+        "episode": line.episode,
+        "mode": line.mode.value,
+        "what": line.transition.what.value,
+        "level": _level_text(line.transition.level),
+        "threshold": line.transition.threshold,
+        "amount": line.transition.amount,
+        "actions": list(line.transition.actions),
+        "reason": line.transition.reason,
+        "evidence": json.dumps(line.evidence),
+    }
+
+
+def directive_row(directive: Directive) -> dict[str, Any]:
+    """Return the row of a version of a directive."""
+    return {
+        "version": directive.version,
+        "directive_id": directive.id,
+        "effect": directive.effect.value,
+        "rule": directive.rule,
+        "body": msgspec.json.encode(directive).decode(),
+        "issued_at": directive.issued_at,
+        "until": directive.until,
+    }
+
+
+def audit_row(row: AuditRow) -> dict[str, Any]:
+    """Return the row of a call."""
+    names = ("who", "via", "action", "target", "outcome", "detail")
+    return {"happened_at": row.at, **{name: getattr(row, name) for name in names}}
+
+
+def alert_of(row: Mapping[str, Any]) -> Alert:
+    """Return the alert of a row."""
+    period = Period(row["period_start"], row["period_end"], row["period"])
+    group: Key = tuple(json.loads(row["group"]))
+    return Alert(
+        key=AlertKey(row["rule"], group, period),
+        meaning=row["meaning"],
+        phase=Phase(row["phase"]),
+        mode=Mode(row["mode"]),
+        crossed=row["crossed"],
+        level=_level(row["level"]),
+        amount=int(row["amount"]),
+        since=row["since"],
+        judged_at=row["judged_at"],
+        health=Health(row["health"]),
+        episode=row["episode"],
+        revision=row["revision"],
+        fired_at=row["fired_at"],
+        ended_at=row["ended_at"],
+        ending=Ending(row["ending"]) if row["ending"] else None,
+    )
+
+
+def transition_of(row: Mapping[str, Any]) -> Transition:
+    """Return the transition of a row of history."""
+    return Transition(
+        at=row["happened_at"],
+        what=What(row["what"]),
+        level=_level(row["level"]),
+        threshold=row["threshold"],
+        amount=int(row["amount"]),
+        actions=tuple(row["actions"]),
+        reason=row["reason"],
+    )
+
+
+def _level(text: str | None) -> Level | None:
+    return Level[text.upper()] if text else None
+
+
+def _level_text(level: Level | None) -> str | None:
+    return str(level) if level else None

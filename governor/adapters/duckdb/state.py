@@ -1,0 +1,251 @@
+"""The state of alerts, what people were told, directives and the audit: in the store's file."""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from governor.adapters.duckdb import queries, rows
+from governor.adapters.duckdb.file import registered
+from governor.adapters.duckdb.store import Store
+from governor.core.alerts import Alert, AlertKey, Phase, Transition
+from governor.core.decisions import Decisions, DueMessage
+from governor.core.directives import Directive
+from governor.core.notifications import Notice
+from governor.core.totals import Mask, Sums
+
+MAX_ERROR_CHARACTERS: Final = 500
+
+
+class State:
+    """Reads and writes the state tables; used by the thread that owns the store, and no other."""
+
+    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._now = now
+        self.decided, self._seq = self._stored()
+
+    def alerts(self, open_or_after: datetime) -> list[Alert]:
+        """Return every alert that is open, or whose period ends after a time."""
+        found = self._rows(
+            "SELECT * FROM alerts WHERE phase <> $1 OR period_end > $2",
+            [Phase.RESOLVED.value, open_or_after],
+        )
+        return [rows.alert_of(row) for row in found]
+
+    def directives(self, now: datetime) -> list[Directive]:
+        """Return the newest version of every directive that ends after `now`."""
+        found = self._rows(
+            "SELECT body FROM directive_versions WHERE until > $1"
+            " QUALIFY row_number() OVER (PARTITION BY directive_id ORDER BY version DESC) = 1",
+            [now],
+        )
+        return [msgspec.json.decode(row["body"], type=Directive) for row in found]
+
+    def max_version(self) -> int:
+        """Return the greatest version of a directive; 0 where there is none."""
+        return int(self._one("SELECT coalesce(max(version), 0) FROM directive_versions"))
+
+    def notice(self, message: str) -> Notice | None:
+        """Return what was last to be said in a message; None where nothing ever was."""
+        found = self._rows("SELECT body FROM messages WHERE message = $1 LIMIT 1", [message])
+        return msgspec.json.decode(found[0]["body"], type=Notice) if found else None
+
+    def history(self, alerts: Sequence[AlertKey]) -> list[tuple[AlertKey, Transition]]:
+        """Return the lines of these alerts, in order."""
+        keys = {key.id: key for key in alerts}
+        found = self._rows(
+            "SELECT * FROM alert_lines WHERE list_contains($1, alert_id) ORDER BY seq",
+            [list(keys)],
+        )
+        return [(keys[row["alert_id"]], rows.transition_of(row)) for row in found]
+
+    def totals(self, mask: Mask, start: datetime, end: datetime) -> list[Sums]:
+        """Return what is stored of [`start`, `end`) by event time, as if used at `start`."""
+        with self._store.database.translated() as connection:
+            return connection.execute(queries.stored_sums(mask), [start, end]).fetchall()
+
+    def commit(self, number: int, decisions: Decisions, receivers: Sequence[str]) -> None:
+        """Store decisions in one transaction; once, however often they are handed in.
+
+        `number` is one more than the last one stored. A crash before the commit leaves nothing,
+        and the totals are judged again at the next start. Raise TransientError where the same
+        decisions may be handed in again.
+        """
+        self._store.require_open()
+        if self._one("SELECT number FROM decided") >= number:
+            self.decided, self._seq = self._stored()
+            return
+        self._store.database.check_space()
+        with self._store.database.translated() as connection:
+            connection.execute("BEGIN")
+            _replace_alerts(connection, decisions.alerts)
+            lines = itertools.starmap(rows.line_row, enumerate(decisions.lines, self._seq + 1))
+            _insert(connection, "alert_lines", rows.LINES, lines)
+            _want(connection, decisions.notices, receivers, self._now())
+            _insert(
+                connection,
+                "directive_versions",
+                rows.DIRECTIVES,
+                map(rows.directive_row, decisions.directives),
+            )
+            _insert(connection, "audit", rows.AUDIT, map(rows.audit_row, decisions.audit))
+            connection.execute("UPDATE decided SET number = $1", [number])
+            connection.execute("COMMIT")
+        self.decided = number
+        self._seq += len(decisions.lines)
+
+    def due(self, receiver: str, now: datetime, limit: int) -> list[DueMessage]:
+        """Return the messages of a receiver that are behind, the longest waiting first."""
+        found = self._rows(
+            "SELECT message, body, reference, attempts, unsure FROM messages"
+            " WHERE receiver = $1 AND told < wanted AND next_at <= $2"
+            " ORDER BY wanted_at, message LIMIT $3",
+            [receiver, now, limit],
+        )
+        return [
+            DueMessage(
+                receiver=receiver,
+                notice=msgspec.json.decode(row["body"], type=Notice),
+                reference=row["reference"],
+                attempts=row["attempts"],
+                unsure=row["unsure"],
+            )
+            for row in found
+        ]
+
+    def attempting(self, message: DueMessage) -> None:
+        """Record, before it is done, that a message is being sent."""
+        self._change(message, "attempts = attempts + 1, unsure = true", {})
+
+    def told(self, message: DueMessage, reference: str | None) -> None:
+        """Record that a receiver was told `message.notice`."""
+        self._change(
+            message,
+            "told = greatest(told, $revision), told_at = $now, attempts = 0, unsure = false,"
+            " reference = coalesce($reference, reference), last_error = NULL",
+            {"revision": message.notice.revision, "now": self._now(), "reference": reference},
+        )
+
+    def not_told(self, message: DueMessage, error: str, next_at: datetime, *, unsure: bool) -> None:
+        """Record why a receiver was not told, and when to try again."""
+        self._change(
+            message,
+            "last_error = $error, next_at = $next_at, unsure = $unsure",
+            {"error": error[:MAX_ERROR_CHARACTERS], "next_at": next_at, "unsure": unsure},
+        )
+
+    def undelivered(self) -> Mapping[str, int]:
+        """Return how many messages each receiver is behind."""
+        found = self._rows(
+            "SELECT receiver, count(*) AS behind FROM messages WHERE told < wanted GROUP BY ALL"
+        )
+        return {row["receiver"]: row["behind"] for row in found}
+
+    def recent_alerts(self, limit: int) -> list[Alert]:
+        """Return alerts that fired, open ones first, the newest before the others."""
+        found = self._rows(
+            "SELECT * FROM alerts WHERE fired_at IS NOT NULL"
+            " ORDER BY phase = $1, fired_at DESC, alert_id LIMIT $2",
+            [Phase.RESOLVED.value, limit],
+        )
+        return [rows.alert_of(row) for row in found]
+
+    def last_notice(self, prefix: str) -> Notice | None:
+        """Return what was last to be said in the newest message whose name begins like this."""
+        found = self._rows(
+            "SELECT body FROM messages WHERE starts_with(message, $1)"
+            " ORDER BY wanted_at DESC, message LIMIT 1",
+            [prefix],
+        )
+        return msgspec.json.decode(found[0]["body"], type=Notice) if found else None
+
+    def _change(self, message: DueMessage, assigned: str, values: dict[str, Any]) -> None:
+        self._store.require_open()
+        with self._store.database.translated() as connection:
+            connection.execute(
+                f"UPDATE messages SET {assigned}"  # noqa: S608  # our own column names
+                " WHERE receiver = $receiver AND message = $message",
+                {
+                    **values,
+                    "receiver": message.receiver,
+                    "message": message.notice.message,
+                },
+            )
+
+    def _stored(self) -> tuple[int, int]:
+        """Return the numbers of the last decisions and of the last line of history."""
+        last_line = self._one("SELECT coalesce(max(seq), 0) FROM alert_lines")
+        return self._one("SELECT number FROM decided"), last_line
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        self._store.require_open()
+        with self._store.database.translated() as connection:
+            found: list[dict[str, Any]] = (
+                connection.execute(query, list(values)).to_arrow_table().to_pylist()
+            )
+        return found
+
+    def _one(self, query: str) -> int:
+        (row,) = self._rows(query)
+        return int(next(iter(row.values())))
+
+
+def _replace_alerts(connection: duckdb.DuckDBPyConnection, alerts: Iterable[Alert]) -> None:
+    values = [rows.alert_row(alert) for alert in alerts]
+    if values:
+        with registered(connection, new_rows=pa.Table.from_pylist(values, rows.ALERTS)):
+            connection.execute(
+                "DELETE FROM alerts WHERE alert_id IN (SELECT alert_id FROM new_rows)"
+            )
+            connection.execute("INSERT INTO alerts BY NAME FROM new_rows")
+
+
+def _want(
+    connection: duckdb.DuckDBPyConnection,
+    notices: Sequence[Notice],
+    receivers: Sequence[str],
+    now: datetime,
+) -> None:
+    """Ask that receivers be told. A resolved alert is told only where its episode was to be."""
+    wanted = [
+        {
+            "receiver": receiver,
+            "message": notice.message,
+            "body": msgspec.json.encode(notice).decode(),
+            "wanted": notice.revision,
+            "wanted_at": now,
+        }
+        for receiver in receivers
+        for notice in notices
+    ]
+    if not wanted:
+        return
+    with registered(connection, new_rows=pa.Table.from_pylist(wanted, rows.MESSAGES)):
+        connection.execute(
+            "UPDATE messages SET body = n.body, wanted = n.wanted, next_at = n.wanted_at,"
+            " wanted_at = CASE WHEN told < messages.wanted THEN messages.wanted_at"
+            " ELSE n.wanted_at END"
+            " FROM new_rows n WHERE messages.receiver = n.receiver AND messages.message = n.message"
+        )
+        connection.execute(
+            "INSERT INTO messages BY NAME SELECT *, 0 AS told, 0 AS attempts, false AS unsure,"
+            " wanted_at AS next_at FROM new_rows n WHERE NOT EXISTS"
+            " (FROM messages m WHERE m.receiver = n.receiver AND m.message = n.message)"
+        )
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    schema: pa.Schema,
+    listed: Iterable[dict[str, Any]],
+) -> None:
+    values = list(listed)
+    if values:
+        with registered(connection, new_rows=pa.Table.from_pylist(values, schema)):
+            connection.execute(f"INSERT INTO {table} BY NAME FROM new_rows")

@@ -1,0 +1,59 @@
+"""Decisions: what one evaluation came to, stored in one transaction and acted on after it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from governor.core.alerts import Alert, AlertKey, Transition
+from governor.core.directives import Directive
+from governor.core.notifications import Notice
+from governor.core.rules.shared import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of history. `evidence` maps `topic/partition` to the offsets `start-end` read."""
+
+    key: AlertKey
+    episode: int
+    mode: Mode
+    transition: Transition
+    evidence: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """Who did what by which way, and what came of it."""
+
+    at: datetime
+    who: str
+    via: str
+    action: str
+    target: str
+    outcome: str
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """New states of alerts, their history, what to tell, what gates must do, who asked for it."""
+
+    alerts: tuple[Alert, ...] = ()
+    lines: tuple[Line, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    directives: tuple[Directive, ...] = ()
+    audit: tuple[AuditRow, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any((self.alerts, self.lines, self.notices, self.directives, self.audit))
+
+
+@dataclass(frozen=True, slots=True)
+class DueMessage:
+    """A receiver's message that is behind: what to say, and what is known of earlier attempts."""
+
+    receiver: str
+    notice: Notice
+    reference: str | None
+    attempts: int
+    unsure: bool

@@ -1,0 +1,189 @@
+"""The docket: how every alert and directive stands, and drafts of what is to change.
+
+A draft is made from the docket, stored, and only then applied: nothing in memory is true before it
+is stored.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from governor.core.alerts import Alert, AlertKey, Transition
+from governor.core.decisions import AuditRow, Decisions, Line
+from governor.core.directives import Directive, Effect
+from governor.core.enforcement import Issue, directives_for, released
+from governor.core.notifications import ENDINGS, Notice, line_text, notice_of
+from governor.core.periods import Period
+from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Mode
+from governor.core.totals import Total
+
+_TOLD: Final = (Mode.NOTIFY, Mode.ENFORCE)
+
+LastNotice = Callable[[str], Notice | None]
+"""Returns what was last to be said in a message."""
+
+
+@dataclass(slots=True)
+class Docket:
+    """Alerts of the periods that are not over, their lines as people read them, directives.
+
+    `versions` gives the next versions of directives; without it none is issued.
+    """
+
+    alerts: dict[AlertKey, Alert] = field(default_factory=dict)
+    lines: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    directives: dict[str, Directive] = field(default_factory=dict)
+    versions: Iterator[int] | None = None
+    _of_alert: dict[str, dict[str, Directive]] = field(default_factory=dict)
+
+    def standing(self, alert: str) -> dict[str, Directive]:
+        """Return the newest version of each directive of an alert, by directive id."""
+        return self._of_alert.get(alert, {})
+
+    def put(self, directives: Iterable[Directive]) -> None:
+        """Take in new versions of directives."""
+        for directive in directives:
+            self.directives[directive.id] = directive
+            self._of_alert.setdefault(directive.alert or "", {})[directive.id] = directive
+
+    def forget(self, now: datetime) -> None:
+        """Drop what belongs to periods that are over."""
+        self.alerts = {key: alert for key, alert in self.alerts.items() if key.period.end > now}
+        current = {key.id for key in self.alerts}
+        self.lines = {alert: lines for alert, lines in self.lines.items() if alert in current}
+        kept = [directive for directive in self.directives.values() if directive.until > now]
+        self.directives, self._of_alert = {}, {}
+        self.put(kept)
+
+    def apply(self, draft: "Draft") -> None:
+        """Let a draft that was stored be true."""
+        for total, period, crossed in draft.marks:
+            total.mark(period, crossed)
+        self.alerts.update(draft.alerts)
+        self.put(draft.directives.values())
+        for key, transitions in draft.transitions.items():
+            if rule := draft.rules.get(key.rule):
+                self.lines[key.id] = (*self.lines.get(key.id, ()), *_said(transitions, rule))
+
+
+class Draft:
+    """Decisions in the making, on how things stand in a docket."""
+
+    def __init__(
+        self,
+        docket: Docket,
+        rules: Mapping[str, Budget],
+        now: datetime,
+        evidence: Mapping[str, str],
+    ) -> None:
+        self.rules = rules
+        self.alerts: dict[AlertKey, Alert] = {}
+        self.transitions: dict[AlertKey, list[Transition]] = {}
+        self.directives: dict[str, Directive] = {}
+        self.marks: list[tuple[Total, Period, int]] = []
+        self.audit: list[AuditRow] = []
+        self.notices: list[Notice] = []
+        self._directed: set[AlertKey] = set()
+        self._docket = docket
+        self._now = now
+        self._evidence = dict(evidence)
+
+    def take(self, alert: Alert, transitions: Iterable[Transition]) -> None:
+        """Take in a new state and the transitions that led to it."""
+        self.alerts[alert.key] = alert
+        self.transitions.setdefault(alert.key, []).extend(transitions)
+
+    def direct(self, alert: Alert) -> None:
+        """Issue the directives that an alert asks for, once, and release those it does not."""
+        issue = self._issue()
+        if issue is None or alert.key in self._directed:
+            return
+        self._directed.add(alert.key)
+        standing = list(self._docket.standing(alert.key.id).values())
+        issued = directives_for(alert, self.rules.get(alert.key.rule), standing, issue)
+        self.directives |= {directive.id: directive for directive in issued}
+        if issued:
+            self._have_told(alert)
+
+    def release(self, directive: Directive, *, reason: str, by: str | None = None) -> None:
+        """End a directive; `by` is the person who asked for it."""
+        issue = self._issue()
+        if issue is None:
+            return
+        self.directives[directive.id] = released(directive, issue, reason=reason, by=by)
+        for alert in self._docket.alerts.values() if by else ():
+            if alert.key.id == directive.alert:
+                self._have_told(alert)
+
+    def decisions(self, last_notice: LastNotice) -> Decisions:
+        """Return all of it, with what follows from it for those who are told."""
+        for alert in list(self.alerts.values()):
+            self.direct(alert)
+        told = [self._notice(alert, last_notice) for alert in self.alerts.values()]
+        return Decisions(
+            alerts=tuple(self.alerts.values()),
+            lines=tuple(
+                Line(key, self.alerts[key].episode, self.alerts[key].mode, line, self._evidence)
+                for key, lines in self.transitions.items()
+                for line in lines
+            ),
+            notices=(*self.notices, *(notice for notice in told if notice)),
+            directives=tuple(self.directives.values()),
+            audit=tuple(self.audit),
+        )
+
+    def _issue(self) -> Issue | None:
+        versions = self._docket.versions
+        return None if versions is None else Issue(versions, self._now, self._evidence)
+
+    def _have_told(self, alert: Alert) -> None:
+        """Have people told of an alert whose directives change while itself it does not."""
+        alert = self.alerts.get(alert.key, alert)
+        before = self._docket.alerts.get(alert.key)
+        if before is not None and alert.revision == before.revision:
+            self.alerts[alert.key] = replace(alert, revision=alert.revision + 1)
+
+    def _notice(self, alert: Alert, last_notice: LastNotice) -> Notice | None:
+        before = self._docket.alerts.get(alert.key)
+        if alert.fired_at is None or (before and before.revision == alert.revision):
+            return None
+        rule = self.rules.get(alert.key.rule)
+        if rule is None or alert.mode not in _TOLD:
+            last = last_notice(f"{alert.key.id}-{alert.episode}")
+            if last is None:
+                return None
+            over = ENDINGS[alert.ending] if alert.ending else None  # the end is never kept back
+            return replace(last, revision=alert.revision, resolved=over, throttles=(), at=self._now)
+        said = _said(self.transitions.get(alert.key, ()), rule)
+        return notice_of(
+            alert,
+            rule,
+            history=(*self._docket.lines.get(alert.key.id, ()), *said),
+            throttles=self._throttles(alert),
+            now=self._now,
+        )
+
+    def _throttles(self, alert: Alert) -> tuple[str, ...]:
+        standing = self._docket.standing(alert.key.id)
+        prefix = f"{alert.key.id}-"
+        actions = self.rules[alert.key.rule].actions
+        names = {*standing, *(prefix + action for action in actions)}
+        found = [self.directives.get(name, standing.get(name)) for name in sorted(names)]
+        return tuple(_throttle_text(directive) for directive in found if directive)
+
+
+def _said(transitions: Iterable[Transition], rule: Budget) -> tuple[str, ...]:
+    return tuple(
+        line_text(transition, rule.measure) for transition in transitions if transition.threshold
+    )
+
+
+def _throttle_text(directive: Directive) -> str:
+    rate = f"{directive.rate_requests} requests in {directive.rate_span_s} s"
+    if directive.effect is Effect.THROTTLE:
+        return f"{rate} for {'each ' + directive.each if directive.each else 'all together'}"
+    if directive.released_by:
+        return f"{directive.action}: released by {directive.released_by}"
+    return f"{directive.action}: released"

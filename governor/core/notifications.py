@@ -1,0 +1,164 @@
+"""What to tell a receiver of an alert: one notice a time it changed, always of how it stands now.
+
+A receiver may miss what lies between: history holds every threshold, a notice the highest.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from governor.core.alerts import Alert, Ending, Transition
+from governor.core.rules.budget import Budget, Measure
+from governor.core.rules.shared import Level, Mode
+
+NANO_PER_USD: Final = 10**9
+MAX_TEXT_CHARACTERS: Final = 500
+PLACEHOLDERS: Final = ("value", "limit", "percent", "level", "rule", "owner", "period")
+"""What a summary may show, beside `group.<dimension>`."""
+
+_PLACEHOLDER: Final = re.compile(r"\{\{\s*([a-z_]+(?:\.[a-z_]+)?)\s*\}\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """How an alert stands, in values that are ready to be shown.
+
+    `message` is the same for every notice of an episode: a receiver that can edit shows one
+    message. `resolved` is why it is over, None while it is open. `throttles` are plain lines of
+    what is being slowed, `history` one line for each threshold crossed.
+    """
+
+    message: str
+    alert: str
+    revision: int
+    rule: str
+    owner: str
+    mode: Mode
+    level: Level
+    resolved: str | None
+    title: str
+    summary: str
+    value: str
+    limit: str
+    percent: Decimal | None
+    group: tuple[tuple[str, str], ...]
+    period: str
+    period_end: datetime
+    at: datetime
+    fired_at: datetime
+    history: tuple[str, ...]
+    throttles: tuple[str, ...] = ()
+    runbook: str | None = None
+
+
+def notice_of(
+    alert: Alert,
+    rule: Budget,
+    *,
+    history: tuple[str, ...],
+    throttles: tuple[str, ...],
+    now: datetime,
+) -> Notice:
+    """Return what to say of an alert that fired, in the words of its rule."""
+    value = amount_text(rule.measure, alert.amount)
+    percent = Decimal(100 * alert.amount) / rule.limit
+    group = tuple(
+        (dimension, "(none)" if named is None else named)
+        for dimension, named in zip(rule.per, alert.key.group, strict=True)
+    )
+    words = {
+        "value": value,
+        "limit": rule.limit_text,
+        "percent": f"{percent:.0f}%",
+        "level": str(alert.level or Level.INFO),
+        "rule": rule.id,
+        "owner": rule.owner,
+        "period": alert.key.period.name,
+        **{f"group.{dimension}": named for dimension, named in group},
+    }
+    return Notice(
+        message=f"{alert.key.id}-{alert.episode}",
+        alert=alert.key.id,
+        revision=alert.revision,
+        rule=rule.id,
+        owner=rule.owner,
+        mode=rule.mode,
+        level=alert.level or Level.INFO,
+        resolved=None if alert.is_open else ENDINGS[alert.ending or Ending.PERIOD_ENDED],
+        title=rule.id,
+        summary=render(rule.summary, words),
+        value=value,
+        limit=rule.limit_text,
+        percent=percent.quantize(Decimal("0.1")),
+        group=group,
+        period=alert.key.period.name,
+        period_end=alert.key.period.end,
+        at=now,
+        fired_at=alert.fired_at or now,
+        history=history,
+        throttles=throttles,
+        runbook=rule.runbook,
+    )
+
+
+def rejection_notice(name: str, why: str, now: datetime) -> Notice:
+    """Return what to say when the rule files are refused and the last good rules stay in force."""
+    return Notice(
+        message=f"{name}-{now:%Y%m%dT%H%M%S.%f}",
+        alert=name,
+        revision=1,
+        rule=name,
+        owner="governor",
+        mode=Mode.NOTIFY,
+        level=Level.CRITICAL,
+        resolved=None,
+        title="Rule files refused",
+        summary=f"The last good rules stay in force. {why}"[:MAX_TEXT_CHARACTERS],
+        value="",
+        limit="",
+        percent=None,
+        group=(),
+        period="",
+        period_end=now,
+        at=now,
+        fired_at=now,
+        history=(),
+    )
+
+
+ENDINGS: Final = {
+    Ending.PERIOD_ENDED: "the period ended",
+    Ending.RULE_CHANGED: "the rule was changed",
+    Ending.RULE_REMOVED: "the rule was removed or switched off",
+}
+
+
+def line_text(transition: Transition, measure: Measure) -> str:
+    """Return one line of history for people: `12:03 UTC 80% reached, 80.20 USD, warning`."""
+    when = f"{transition.at:%H:%M} UTC"
+    amount = amount_text(measure, transition.amount)
+    if transition.threshold is None:
+        return f"{when} {transition.what} at {amount}"
+    return f"{when} {transition.threshold} reached at {amount}, {transition.level}"
+
+
+def placeholders(summary: str) -> list[str]:
+    """Return the names that a summary asks for, in order."""
+    return _PLACEHOLDER.findall(summary)
+
+
+def render(summary: str, values: Mapping[str, str]) -> str:
+    """Fill in a summary; a name without a value is shown as `?`."""
+    filled = _PLACEHOLDER.sub(lambda found: values.get(found[1], "?"), summary)
+    return filled[:MAX_TEXT_CHARACTERS]
+
+
+def amount_text(measure: Measure, amount: int) -> str:
+    """Write an amount for people: `1,234.56 USD` (rounded to the cent), `12,000 requests`."""
+    if measure is not Measure.COST:
+        return f"{amount:,} {measure}"
+    usd = Decimal(amount) / NANO_PER_USD
+    return f"{usd:,.2f} USD" if amount >= NANO_PER_USD // 100 or not amount else f"{usd:f} USD"

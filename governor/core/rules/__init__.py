@@ -1,0 +1,1 @@
+"""Rules as checked values, one file a kind; `rulebook` reads them from YAML."""

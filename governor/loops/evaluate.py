@@ -1,0 +1,382 @@
+"""The evaluate loop: committed usage to alerts, what to tell and what gates must do.
+
+It runs in the thread that owns the store, after each batch and on every tick. Totals live in
+memory and are rebuilt from the store at the start and when rules change, so nothing here has to
+survive a crash but what `Ledger.commit` stores.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+
+from governor import telemetry
+from governor.core.alerts import Alert, AlertKey, Ending, Phase, Transition, end, step
+from governor.core.batches import Batch, Stored
+from governor.core.decisions import AuditRow, Decisions, Line
+from governor.core.directives import Directive, Effect, newest_by_key
+from governor.core.docket import Docket, Draft
+from governor.core.errors import TransientError
+from governor.core.notifications import Notice, line_text
+from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Mode
+from governor.core.totals import Mask, Sums, Total, Totals, sums
+
+AUDIT_EVERY: Final = timedelta(hours=1)
+MAX_SHOWN: Final = 20
+"""Changes that are logged of one evaluation, and totals that a line about a drift names."""
+
+_log = structlog.get_logger()
+
+
+class Ledger(Protocol):
+    """Where decisions are kept; see `adapters.duckdb.state`."""
+
+    decided: int
+
+    def alerts(self, open_or_after: datetime) -> Sequence[Alert]:
+        """Return every alert that is open, or whose period ends after a time."""
+
+    def directives(self, now: datetime) -> Sequence[Directive]:
+        """Return the newest version of every directive that ends after `now`."""
+
+    def max_version(self) -> int:
+        """Return the greatest version of a directive."""
+
+    def history(self, alerts: Sequence[AlertKey]) -> Sequence[tuple[AlertKey, Transition]]:
+        """Return the lines of these alerts, in order."""
+
+    def notice(self, message: str) -> Notice | None:
+        """Return what was last to be said in a message."""
+
+    def totals(self, mask: Mask, start: datetime, end: datetime) -> Sequence[Sums]:
+        """Return what is stored between two event times."""
+
+    def commit(self, number: int, decisions: Decisions, receivers: Sequence[str]) -> None:
+        """Store decisions in one transaction, once."""
+
+
+class Evaluate:
+    """Judges rules; used by one thread. `publish` is handed every directive once it is stored."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        rules: Iterable[Budget],
+        *,
+        now: Callable[[], datetime],
+        follow_events: bool,
+        receivers: Sequence[str],
+        publish: Callable[[Sequence[Directive]], None],
+    ) -> None:
+        self._ledger = ledger
+        self._first_rules = tuple(rules)
+        self._wall = now
+        self._follow_events = follow_events
+        self._event_now: datetime | None = None
+        self._receivers = tuple(receivers)
+        self._publish = publish
+        self._totals = Totals(())
+        self._reached: dict[int, Total] = {}
+        self._docket = Docket()
+        self._evidence: dict[str, str] = {}
+        self._next_rollover: datetime | None = None
+        self._next_audit: datetime | None = None
+
+    @property
+    def rules(self) -> Mapping[str, Budget]:
+        """The rules in force, by id."""
+        return self._totals.rules
+
+    @property
+    def groups(self) -> int:
+        """How many groups of all rules have used something in a period that is open."""
+        return len(self._totals)
+
+    @property
+    def alerts(self) -> Sequence[tuple[Alert, int]]:
+        """Alerts of periods that are not over, each with the amount of now."""
+        return [(alert, self._amount(alert)) for alert in self._docket.alerts.values()]
+
+    @property
+    def directives(self) -> Sequence[Directive]:
+        """The newest version of each directive that has not ended."""
+        return list(self._docket.directives.values())
+
+    @property
+    def enforces(self) -> bool:
+        """Whether a rule may act, or what one did still stands."""
+        return bool(self._docket.directives) or any(
+            rule.mode is Mode.ENFORCE for rule in self.rules.values()
+        )
+
+    def begin(self) -> None:
+        """Take up what is stored, add up the open periods, and judge everything once.
+
+        Raise TransientError to be called again.
+        """
+        now = self._now()
+        rules = self._first_rules
+        self._docket.alerts = {alert.key: alert for alert in self._ledger.alerts(now)}
+        self._docket.lines = self._stored_lines({rule.id: rule for rule in rules})
+        self._docket.put(self._ledger.directives(now))
+        self._take_up(rules, now)
+
+    def reload(self, rules: Iterable[Budget], audit: Sequence[AuditRow] = ()) -> None:
+        """Put other rules in force: alerts keep their state, and are judged by the new rules."""
+        self._take_up(rules, self._now(), audit)
+
+    def adopt(self, records: Iterable[Directive], version: int) -> list[Directive]:
+        """Take up what stands on the topic; return what must be published there.
+
+        `version` is the greatest ever seen on the topic. Until this was called no directive is
+        issued, since its version might go back. A directive that the store does not know (its file
+        was lost) is kept until it ends.
+        """
+        now = self._now()
+        on_topic = newest_by_key(records)
+        draft = self._draft(now)
+        for directive in on_topic.values():
+            known = self._docket.directives.get(directive.id)
+            if directive.until > now and (known is None or known.version < directive.version):
+                draft.directives[directive.id] = directive
+        top = max([0, version, self._ledger.max_version(), *(d.version for d in on_topic.values())])
+        self._commit(draft, published=True)
+        self._docket.versions = itertools.count(top + 1)
+        behind = [
+            directive
+            for directive in self._docket.directives.values()
+            if directive.id not in on_topic or on_topic[directive.id].version < directive.version
+        ]
+        self._direct(now)
+        return behind
+
+    def stored(self, batch: Batch, stored: Stored) -> None:
+        """Add what a committed batch holds to the totals; `settle` judges what was reached."""
+        if self._follow_events:
+            self._event_now = batch.now
+        for span in batch.spans:
+            if span.end > span.start:
+                place = f"{span.partition.topic}/{span.partition.partition}"
+                self._evidence[place] = f"{span.start}-{span.end}"
+        for mask in self._totals.masks:
+            for total in self._totals.add(mask, sums(stored.counted, mask)):
+                self._reached[id(total)] = total
+
+    def settle(self) -> None:
+        """Judge the totals that have reached a mark. Raise TransientError to be called again."""
+        if self._reached:
+            self._judge(self._reached.values(), self._now())
+            self._reached.clear()
+
+    def tick(self) -> None:
+        """Do what time brings: periods end, what must hold for a while has held, an audit is due.
+
+        Raise TransientError to be called again.
+        """
+        now = self._now()
+        self.settle()
+        if self._next_rollover is None or now >= self._next_rollover:
+            self._roll_over(now)
+        if self._next_audit is None or now >= self._next_audit:
+            self._audit_totals(now)
+        waiting = [a for a in self._docket.alerts.values() if a.phase is Phase.PENDING]
+        totals = [self._totals.get(alert.key.rule, alert.key.group) for alert in waiting]
+        self._judge([total for total in totals if total is not None], now)
+
+    def release(self, directive_id: str, audit: AuditRow) -> Directive | None:
+        """End a throttle because a person asks for it; None where none such stands.
+
+        It stays released for the rest of its period.
+        """
+        if self._docket.versions is None:
+            raise TransientError("the topic of directives has not been read yet; try again")
+        directive = self._docket.directives.get(directive_id)
+        draft = self._draft(self._now())
+        if directive is not None and directive.effect is Effect.THROTTLE:
+            draft.release(directive, reason=f"released by {audit.who}", by=audit.who)
+        draft.audit.append(replace(audit, outcome="released" if draft.directives else "not found"))
+        self._commit(draft)
+        return draft.directives.get(directive_id)
+
+    def audited(self, row: AuditRow) -> None:
+        """Store who asked for what."""
+        draft = self._draft(self._now())
+        draft.audit.append(row)
+        self._commit(draft)
+
+    def tell(self, notice: Notice) -> None:
+        """Have something told that is about governor itself."""
+        draft = self._draft(self._now())
+        draft.notices.append(notice)
+        self._commit(draft)
+
+    def drift(self) -> list[str]:
+        """Compare the totals with the store; return one line for each that differs."""
+        fresh = self._added_up(self._totals.rules.values(), self._now())
+        lines = []
+        for total in fresh:
+            period = total.rule.calendar.period(self._now())
+            held = self._totals.get(total.rule.id, total.group)
+            amount = held.amount(period) if held else 0
+            if amount != total.amount(period):
+                stored = total.amount(period)
+                lines.append(f"{total.rule.id} {total.group}: {amount} held, {stored} stored")
+        return lines
+
+    def _take_up(
+        self, rules: Iterable[Budget], now: datetime, audit: Sequence[AuditRow] = ()
+    ) -> None:
+        """Add up, judge all, end what no rule asks for; then let the new rules be in force."""
+        before = self._totals
+        self._totals = self._added_up([rule for rule in rules if rule.mode is not Mode.OFF], now)
+        try:
+            self._judge(self._totals, now)
+            self._judge_the_rest(now)
+            self._direct(now)
+            for row in audit:
+                self.audited(row)
+        except BaseException:
+            self._totals = before
+            raise
+        self._reached.clear()
+        self._next_rollover = self._rollover_after(now)
+
+    def _now(self) -> datetime:
+        """Return the present; with `follow_events`, that of the newest batch that is stored."""
+        return self._event_now or self._wall()
+
+    def _stored_lines(self, rules: Mapping[str, Budget]) -> dict[str, tuple[str, ...]]:
+        """Return the lines of the current alerts as people read them."""
+        lines: dict[str, tuple[str, ...]] = {}
+        for key, transition in self._ledger.history(list(self._docket.alerts)):
+            rule = rules.get(key.rule)
+            if rule and transition.threshold:
+                said = line_text(transition, rule.measure)
+                lines[key.id] = (*lines.get(key.id, ()), said)
+        return lines
+
+    def _added_up(self, rules: Iterable[Budget], now: datetime) -> Totals:
+        totals = Totals(rules)
+        for mask in totals.masks:
+            calendars = {r.calendar for r in totals.rules.values() if r.mask == mask}
+            for calendar in calendars:
+                current = calendar.period(now)
+                for period in (current, calendar.period(current.end)):
+                    rows = self._ledger.totals(mask, period.start, period.end)
+                    totals.add(mask, rows, calendar)
+        return totals
+
+    def _judge(self, totals: Iterable[Total], now: datetime) -> None:
+        draft = self._draft(now)
+        for total in totals:
+            period = total.rule.calendar.period(now)
+            key = AlertKey(total.rule.id, total.group, period)
+            before = self._docket.alerts.get(key)
+            after, lines = step(before, key, total.amount(period), total.rule, now)
+            draft.marks.append((total, period, after.crossed if after and after.is_open else 0))
+            if after is not None and lines:
+                draft.take(after, lines)
+        self._commit(draft)
+
+    def _judge_the_rest(self, now: datetime) -> None:
+        """Judge open alerts without a total: their rule is gone, or speaks of others now.
+
+        Where the rule is the same its usage is not known, which ends nothing.
+        """
+        draft = self._draft(now)
+        for key, alert in self._docket.alerts.items():
+            if not alert.is_open or key.period.end <= now:
+                continue
+            rule = self.rules.get(key.rule)
+            if rule is None:
+                draft.take(*end(alert, Ending.RULE_REMOVED, now))
+                continue
+            known = self._totals.get(key.rule, key.group) is not None
+            same_period = rule.calendar.period(now) == key.period
+            if rule.meaning != alert.meaning and not (known and same_period):
+                draft.take(*end(alert, Ending.RULE_CHANGED, now))
+            elif not known:
+                unknown, lines = step(alert, key, None, rule, now)
+                if unknown is not None and lines:
+                    draft.take(unknown, lines)
+        self._commit(draft)
+
+    def _roll_over(self, now: datetime) -> None:
+        """End the alerts of periods that are over, and judge the periods that begin."""
+        draft = self._draft(now)
+        for key, alert in self._docket.alerts.items():
+            if alert.is_open and key.period.end <= now:
+                draft.take(*end(alert, Ending.PERIOD_ENDED, now))
+        self._commit(draft)
+        self._docket.forget(now)
+        self._totals.forget(now)
+        self._judge(self._totals, now)
+        self._next_rollover = self._rollover_after(now)
+
+    def _direct(self, now: datetime) -> None:
+        """Issue what alerts ask for and the topic does not say, and release what nothing asks."""
+        draft = self._draft(now)
+        for alert in self._docket.alerts.values():
+            draft.direct(alert)
+        known = {key.id for key in self._docket.alerts}
+        for directive in self._docket.directives.values():
+            rule = self.rules.get(directive.rule)
+            stands = directive.effect is Effect.THROTTLE and directive.alert not in known
+            if stands and (rule is None or rule.mode is not Mode.ENFORCE):
+                draft.release(directive, reason="its rule enforces no more")
+        self._commit(draft)
+
+    def _audit_totals(self, now: datetime) -> None:
+        """Compare the totals with the store, and add them up anew where they differ."""
+        if self._next_audit is not None and (lines := self.drift()):
+            telemetry.TOTALS_DRIFTED.inc(len(lines))
+            _log.error("totals.drifted", totals=len(lines), some=lines[:MAX_SHOWN])
+            self._take_up(self.rules.values(), now)
+        self._next_audit = now + AUDIT_EVERY
+
+    def _draft(self, now: datetime) -> Draft:
+        return Draft(self._docket, self.rules, now, self._evidence)
+
+    def _commit(self, draft: Draft, *, published: bool = False) -> None:
+        """Store a draft, and only then let it be true."""
+        decisions = draft.decisions(self._ledger.notice)
+        if decisions:
+            self._ledger.commit(self._ledger.decided + 1, decisions, self._receivers)
+        self._docket.apply(draft)
+        _say(decisions.lines)
+        if decisions.directives and not published:
+            self._publish(decisions.directives)
+
+    def _amount(self, alert: Alert) -> int:
+        total = self._totals.get(alert.key.rule, alert.key.group)
+        return total.amount(alert.key.period) if total else alert.amount
+
+    def _rollover_after(self, now: datetime) -> datetime | None:
+        ends = [calendar.period(now).end for calendar in {r.calendar for r in self.rules.values()}]
+        open_ends = [key.period.end for key, a in self._docket.alerts.items() if a.is_open]
+        return min([*ends, *open_ends], default=None)
+
+
+def _say(lines: Sequence[Line]) -> None:
+    for line in lines:
+        telemetry.TRANSITIONS.labels(line.transition.what.value, line.mode.value).inc()
+    if len(lines) > MAX_SHOWN:
+        _log.info("alerts.changed", lines=len(lines), shown=MAX_SHOWN)
+    for line in lines[:MAX_SHOWN]:
+        transition = line.transition
+        _log.info(
+            "alert.changed",
+            alert=line.key.id,
+            rule=line.key.rule,
+            group=line.key.group,
+            period=line.key.period.name,
+            what=transition.what.value,
+            alert_level=str(transition.level) if transition.level else None,
+            threshold=transition.threshold,
+            mode=line.mode.value,
+            reason=transition.reason,
+        )

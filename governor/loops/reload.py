@@ -1,0 +1,81 @@
+"""The reload loop: changed rule files to rules in force, all or nothing, failures said aloud."""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from governor import telemetry
+from governor.core.errors import ConfigError, TransientError
+
+RETRY_S: Final = 1.0
+
+_log = structlog.get_logger()
+
+
+class Reload:
+    """Looks at the rule files every so often and at once when woken.
+
+    `digest` names their content without parsing them, `apply` puts them in force or raises
+    ConfigError; `rejected` hears why they were refused, and None once they are right again.
+    """
+
+    def __init__(
+        self,
+        *,
+        digest: Callable[[], str],
+        apply: Callable[[], None],
+        rejected: Callable[[str | None], None],
+        in_force: str | None,
+        every_s: float,
+    ) -> None:
+        self._digest = digest
+        self._apply = apply
+        self._rejected = rejected
+        self._seen = in_force
+        self._every_s = every_s
+        self._woken = threading.Event()
+        self.trouble: str | None = None
+
+    def wake(self) -> None:
+        """Look now, also where nothing seems to have changed."""
+        self._seen = None
+        self._woken.set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Look until `stop` is set."""
+        while not stop.is_set():
+            self._woken.clear()
+            try:
+                self.look()
+            except TransientError as error:
+                _log.warning("rules.waiting", error=str(error))
+                self._seen = None
+                stop.wait(RETRY_S)
+            except Exception:  # noqa: BLE001  # the top of a loop: log, go on
+                _log.exception("reload.failed")
+            self._woken.wait(self._every_s)
+
+    def look(self) -> None:
+        """Put the files in force where they are not what was seen last."""
+        digest = self._digest()
+        if digest == self._seen:
+            return
+        try:
+            self._apply()
+        except ConfigError as error:
+            self.refuse(str(error))
+        else:
+            if self.trouble is not None:
+                self._rejected(None)
+            self.trouble = None
+            telemetry.RULES_REJECTED.set(0)
+        self._seen = digest
+
+    def refuse(self, why: str) -> None:
+        """Keep the rules in force and say why."""
+        self.trouble = f"the rule files are wrong, the last good rules are in force: {why}"
+        telemetry.RULES_REJECTED.set(1)
+        _log.error("rules.rejected", error=why)
+        self._rejected(why)
