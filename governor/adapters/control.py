@@ -13,8 +13,8 @@ import socketserver
 import struct
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -182,7 +182,8 @@ def _unix_server(path: Path, orders: Orders) -> _UnixServer:
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=place.parent) as private:
             fresh = Path(private) / "s"
-            server = _UnixServer(_bindable(fresh), handler)
+            with _short(fresh.parent) as folder:
+                server = _UnixServer(f"{folder}/{fresh.name}", handler)
             fresh.chmod(0o600)
             fresh.replace(place)
     except OSError as error:
@@ -190,10 +191,14 @@ def _unix_server(path: Path, orders: Orders) -> _UnixServer:
     return server
 
 
-def _bindable(path: Path) -> str:
-    """Return `path` as short as it can be said from the working directory."""
-    absolute, relative = str(path), os.path.relpath(path)
-    return min(absolute, relative, key=len)
+@contextmanager
+def _short(folder: Path) -> Iterator[str]:
+    """Give a name of `folder` that leaves room for a socket's, however long its own is."""
+    number = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{number}"
+    finally:
+        os.close(number)
 
 
 def _tcp_server(host: str, port: int, token: str, orders: Orders) -> ThreadingHTTPServer:

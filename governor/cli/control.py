@@ -46,7 +46,7 @@ def call(settings: Settings, method: str, path: str) -> Any:
         connection.request(method, path)
         answer = connection.getresponse()
         body = json.loads(answer.read())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise TransientError(
             f"no governor answers at {place} ({error}); is it running, and by this user?"
         ) from error

@@ -4,7 +4,7 @@ A draft is made from the docket, stored, and only then applied: nothing in memor
 is stored.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -21,8 +21,8 @@ from governor.core.totals import Total
 
 _TOLD: Final = (Mode.NOTIFY, Mode.ENFORCE)
 
-LastNotice = Callable[[str], Notice | None]
-"""Returns what was last to be said in a message."""
+LastNotices = Callable[[Sequence[str]], Mapping[str, Notice]]
+"""Returns what was last to be said in messages, by message."""
 
 
 @dataclass(slots=True)
@@ -117,11 +117,14 @@ class Draft:
             if alert.key.id == directive.alert:
                 self._have_told(alert)
 
-    def decisions(self, last_notice: LastNotice) -> Decisions:
+    def decisions(self, last_notices: LastNotices) -> Decisions:
         """Return all of it, with what follows from it for those who are told."""
         for alert in list(self.alerts.values()):
             self.direct(alert)
-        told = [self._notice(alert, last_notice) for alert in self.alerts.values()]
+        changed = [alert for alert in self.alerts.values() if self._changed(alert)]
+        muted = [_message(alert) for alert in changed if self._spoken_for(alert) is None]
+        last = last_notices(muted) if muted else {}
+        told = [self._notice(alert, last.get(_message(alert))) for alert in changed]
         return Decisions(
             alerts=tuple(self.alerts.values()),
             lines=tuple(
@@ -145,16 +148,25 @@ class Draft:
         if before is not None and alert.revision == before.revision:
             self.alerts[alert.key] = replace(alert, revision=alert.revision + 1)
 
-    def _notice(self, alert: Alert, last_notice: LastNotice) -> Notice | None:
+    def _changed(self, alert: Alert) -> bool:
         before = self._docket.alerts.get(alert.key)
-        if alert.fired_at is None or (before and before.revision == alert.revision):
-            return None
+        return alert.fired_at is not None and not (before and before.revision == alert.revision)
+
+    def _spoken_for(self, alert: Alert) -> Budget | None:
+        """Return the rule in whose words people are told; None where it has none for this alert.
+
+        It is gone, speaks of other usage now, or is to tell nobody.
+        """
         rule = self.rules.get(alert.key.rule)
-        if rule is None or alert.mode not in _TOLD:
-            last = last_notice(f"{alert.key.id}-{alert.episode}")
-            if last is None:
-                return None
+        speaks = rule and rule.meaning == alert.meaning and alert.mode in _TOLD
+        return rule if speaks else None
+
+    def _notice(self, alert: Alert, last: Notice | None) -> Notice | None:
+        rule = self._spoken_for(alert)
+        if rule is None:
             over = ENDINGS[alert.ending] if alert.ending else None  # the end is never kept back
+            if last is None or not (over or last.throttles):
+                return None
             return replace(last, revision=alert.revision, resolved=over, throttles=(), at=self._now)
         said = _said(self.transitions.get(alert.key, ()), rule)
         return notice_of(
@@ -172,6 +184,10 @@ class Draft:
         names = {*standing, *(prefix + action for action in actions)}
         found = [self.directives.get(name, standing.get(name)) for name in sorted(names)]
         return tuple(_throttle_text(directive) for directive in found if directive)
+
+
+def _message(alert: Alert) -> str:
+    return f"{alert.key.id}-{alert.episode}"
 
 
 def _said(transitions: Iterable[Transition], rule: Budget) -> tuple[str, ...]:

@@ -49,14 +49,23 @@ class Ledger(Protocol):
     def history(self, alerts: Sequence[AlertKey]) -> Sequence[tuple[AlertKey, Transition]]:
         """Return the lines of these alerts, in order."""
 
-    def notice(self, message: str) -> Notice | None:
-        """Return what was last to be said in a message."""
+    def notices(self, messages: Sequence[str]) -> Mapping[str, Notice]:
+        """Return what was last to be said in these messages."""
 
     def totals(self, mask: Mask, start: datetime, end: datetime) -> Sequence[Sums]:
-        """Return what is stored between two event times."""
+        """Return what is stored between two event times, as if used at the first."""
+
+    def totals_ahead(self, mask: Mask, start: datetime) -> Sequence[Sums]:
+        """Return what is stored from an event time on."""
+
+    def newest(self) -> datetime | None:
+        """Return the newest event time stored."""
 
     def commit(self, number: int, decisions: Decisions, receivers: Sequence[str]) -> None:
-        """Store decisions in one transaction, once."""
+        """Store decisions in one transaction; its outcome is unknown where this raises."""
+
+    def recall(self) -> None:
+        """Learn the outcome of the last commit."""
 
 
 class Evaluate:
@@ -82,6 +91,7 @@ class Evaluate:
         self._totals = Totals(())
         self._reached: dict[int, Total] = {}
         self._docket = Docket()
+        self._sure = True
         self._evidence: dict[str, str] = {}
         self._next_rollover: datetime | None = None
         self._next_audit: datetime | None = None
@@ -118,12 +128,11 @@ class Evaluate:
 
         Raise TransientError to be called again.
         """
+        if self._follow_events and (newest := self._ledger.newest()):
+            self._event_now = min(newest, self._wall())
         now = self._now()
-        rules = self._first_rules
-        self._docket.alerts = {alert.key: alert for alert in self._ledger.alerts(now)}
-        self._docket.lines = self._stored_lines({rule.id: rule for rule in rules})
-        self._docket.put(self._ledger.directives(now))
-        self._take_up(rules, now)
+        self._recall(now, {rule.id: rule for rule in self._first_rules})
+        self._take_up(self._first_rules, now)
 
     def reload(self, rules: Iterable[Budget], audit: Sequence[AuditRow] = ()) -> None:
         """Put other rules in force: alerts keep their state, and are judged by the new rules."""
@@ -156,15 +165,18 @@ class Evaluate:
 
     def stored(self, batch: Batch, stored: Stored) -> None:
         """Add what a committed batch holds to the totals; `settle` judges what was reached."""
-        if self._follow_events:
-            self._event_now = batch.now
-        for span in batch.spans:
-            if span.end > span.start:
-                place = f"{span.partition.topic}/{span.partition.partition}"
-                self._evidence[place] = f"{span.start}-{span.end}"
+        self._see(batch)
         for mask in self._totals.masks:
             for total in self._totals.add(mask, sums(stored.counted, mask)):
                 self._reached[id(total)] = total
+
+    def missed(self, batch: Batch) -> None:
+        """Add up anew: a batch is stored, and what it came to is not known.
+
+        Raise TransientError to be called again.
+        """
+        self._see(batch)
+        self._take_up(self.rules.values(), self._now())
 
     def settle(self) -> None:
         """Judge the totals that have reached a mark. Raise TransientError to be called again."""
@@ -194,8 +206,8 @@ class Evaluate:
         """
         if self._docket.versions is None:
             raise TransientError("the topic of directives has not been read yet; try again")
-        directive = self._docket.directives.get(directive_id)
         draft = self._draft(self._now())
+        directive = self._docket.directives.get(directive_id)
         if directive is not None and directive.effect is Effect.THROTTLE:
             draft.release(directive, reason=f"released by {audit.who}", by=audit.who)
         draft.audit.append(replace(audit, outcome="released" if draft.directives else "not found"))
@@ -216,15 +228,20 @@ class Evaluate:
 
     def drift(self) -> list[str]:
         """Compare the totals with the store; return one line for each that differs."""
-        fresh = self._added_up(self._totals.rules.values(), self._now())
+        now = self._now()
+        fresh = self._added_up(self.rules.values(), now)
+        periods = {name: rule.calendar.period(now) for name, rule in self.rules.items()}
+        names = dict.fromkeys(
+            (t.rule.id, t.group) for totals in (fresh, self._totals) for t in totals
+        )
         lines = []
-        for total in fresh:
-            period = total.rule.calendar.period(self._now())
-            held = self._totals.get(total.rule.id, total.group)
-            amount = held.amount(period) if held else 0
-            if amount != total.amount(period):
-                stored = total.amount(period)
-                lines.append(f"{total.rule.id} {total.group}: {amount} held, {stored} stored")
+        for rule, group in names:
+            held, stored = (
+                total.amount(periods[rule]) if (total := totals.get(rule, group)) else 0
+                for totals in (self._totals, fresh)
+            )
+            if held != stored:
+                lines.append(f"{rule} {group}: {held} held, {stored} stored")
         return lines
 
     def _take_up(
@@ -244,6 +261,32 @@ class Evaluate:
             raise
         self._reached.clear()
         self._next_rollover = self._rollover_after(now)
+
+    def _recall(self, now: datetime, rules: Mapping[str, Budget]) -> None:
+        """Let the docket be what is stored; publish what was stored without our knowing."""
+        self._ledger.recall()
+        known = self._docket
+        self._docket = Docket(versions=known.versions)
+        self._docket.alerts = {alert.key: alert for alert in self._ledger.alerts(now)}
+        self._docket.lines = self._stored_lines(rules)
+        self._docket.put(self._ledger.directives(now))
+        self._next_rollover = None
+        self._sure = True
+        unknown = [
+            d for name, d in self._docket.directives.items() if d != known.directives.get(name)
+        ]
+        if unknown and known.versions is not None:
+            self._publish(unknown)
+
+    def _see(self, batch: Batch) -> None:
+        if self._follow_events:
+            if self._event_now is None:
+                self._next_rollover = self._next_audit = None
+            self._event_now = max(batch.now, self._event_now or batch.now)
+        for span in batch.spans:
+            if span.end > span.start:
+                place = f"{span.partition.topic}/{span.partition.partition}"
+                self._evidence[place] = f"{span.start}-{span.end}"
 
     def _now(self) -> datetime:
         """Return the present; with `follow_events`, that of the newest batch that is stored."""
@@ -265,9 +308,8 @@ class Evaluate:
             calendars = {r.calendar for r in totals.rules.values() if r.mask == mask}
             for calendar in calendars:
                 current = calendar.period(now)
-                for period in (current, calendar.period(current.end)):
-                    rows = self._ledger.totals(mask, period.start, period.end)
-                    totals.add(mask, rows, calendar)
+                totals.add(mask, self._ledger.totals(mask, current.start, current.end), calendar)
+                totals.add(mask, self._ledger.totals_ahead(mask, current.end), calendar)
         return totals
 
     def _judge(self, totals: Iterable[Total], now: datetime) -> None:
@@ -310,7 +352,8 @@ class Evaluate:
         draft = self._draft(now)
         for key, alert in self._docket.alerts.items():
             if alert.is_open and key.period.end <= now:
-                draft.take(*end(alert, Ending.PERIOD_ENDED, now))
+                last = replace(alert, amount=max(alert.amount, self._amount(alert)))
+                draft.take(*end(last, Ending.PERIOD_ENDED, now))
         self._commit(draft)
         self._docket.forget(now)
         self._totals.forget(now)
@@ -339,13 +382,17 @@ class Evaluate:
         self._next_audit = now + AUDIT_EVERY
 
     def _draft(self, now: datetime) -> Draft:
+        if not self._sure:
+            self._recall(now, self.rules)
         return Draft(self._docket, self.rules, now, self._evidence)
 
     def _commit(self, draft: Draft, *, published: bool = False) -> None:
         """Store a draft, and only then let it be true."""
-        decisions = draft.decisions(self._ledger.notice)
+        decisions = draft.decisions(self._ledger.notices)
         if decisions:
+            self._sure = False
             self._ledger.commit(self._ledger.decided + 1, decisions, self._receivers)
+            self._sure = True
         self._docket.apply(draft)
         _say(decisions.lines)
         if decisions.directives and not published:

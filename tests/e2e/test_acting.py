@@ -9,7 +9,7 @@ import pytest
 
 from tests.brokers import Broker
 from tests.e2e.acting import staged, text_of, usage
-from tests.e2e.daemon import FULL, Daemon, governor, sql
+from tests.e2e.daemon import FULL, Daemon, Gate, governor, sql
 
 pytestmark = pytest.mark.kafka
 
@@ -94,9 +94,9 @@ def test_shadow_acts_on_nobody(broker: Broker, tmp_path: Path, topic_name: str) 
         assert sql(stage.store, lines) == [(["slow"],)]
 
 
-def test_slack_away(broker: Broker, tmp_path: Path, topic_name: str) -> None:
+def test_slack_away(embedded_broker: Broker, tmp_path: Path, topic_name: str) -> None:
     """What fires while Slack is away is told when it is back, once, as it stands by then."""
-    with staged(broker, tmp_path, topic_name) as stage:
+    with staged(embedded_broker, tmp_path, topic_name) as stage:
         stage.rules(budget(name="one"), "one.yaml")
         stage.rules(budget(name="two", limit="20 USD"), "two.yaml")
         stage.slack.down(closed=True)
@@ -163,3 +163,31 @@ def test_reload_on_hangup(embedded_broker: Broker, tmp_path: Path, topic_name: s
             daemon.process.send_signal(signal.SIGHUP)
             daemon.await_log("rules.loaded", rules=2)
             assert daemon.stop() == 0
+
+
+def test_a_daemon_that_dies(embedded_broker: Broker, tmp_path: Path, topic_name: str) -> None:
+    """When the daemon is killed, open throttles end with the lease; closed ones are held.
+
+    A daemon that is back renews the lease, and the open throttle is obeyed again.
+    """
+    closed = budget(name="closed").replace("tier: free", "tier: trial")
+    closed = closed.replace("each: user}", "each: user, fail: closed}")
+    with staged(embedded_broker, tmp_path, topic_name) as stage:
+        stage.rules(budget(name="open"), "open.yaml")
+        stage.rules(closed, "closed.yaml")
+        stage.env["GOVERNOR_DIRECTIVES__LEASE"] = "3s"
+        with Daemon(stage.env) as daemon, Gate(stage.env) as gate:
+
+            def slowed() -> list[str]:
+                tiers = ("free", "trial", "pro")
+                return [t for t in tiers if gate.decide(tier=t)["decision"] == "throttle"]
+
+            stage.send([usage(12 * 400_000, tier="free"), usage(12 * 400_000, tier="trial")])
+            gate.until(lambda: slowed() == ["free", "trial"], "both slowed", timeout_s=30)
+            daemon.kill()
+            gate.until(lambda: slowed() == ["trial"], "the open one freed", timeout_s=15)
+            time.sleep(3)
+            assert slowed() == ["trial"]
+            daemon.start()
+            gate.until(lambda: slowed() == ["free", "trial"], "both slowed", timeout_s=30)
+            assert (daemon.stop(), gate.stop()) == (0, 0)

@@ -133,13 +133,13 @@ def test_a_day_of_azure_at_once(stage: Stage) -> None:
     assert sql(stage.store, CROSSINGS) == [("50%",), ("80%",), ("100%",)]
 
 
-def test_freed_at_local_midnight(broker: Broker, tmp_path: Path, topic_name: str) -> None:
+def test_freed_at_local_midnight(embedded_broker: Broker, tmp_path: Path, topic_name: str) -> None:
     """At the midnight of the rule's zone, by a clock that is ahead, everyone is free again.
 
     Slack says that the period ended, and the new day begins from zero.
     """
     zone, ahead_s = near_midnight(timedelta(seconds=15))
-    with staged(broker, tmp_path, topic_name) as stage:
+    with staged(embedded_broker, tmp_path, topic_name) as stage:
         stage.rules(RULES.format(zone=zone))
         with shifted(stage, ahead_s) as (daemon, gate):
             today = datetime.now(UTC) + timedelta(seconds=ahead_s)

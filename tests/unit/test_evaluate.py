@@ -368,3 +368,10 @@ def test_thousands_of_groups_at_once(path: Path, clock: Clock) -> None:
         print(f"{time.monotonic() - began:.1f} s")
         assert len(site.standing()) == 3_000
         assert len(site.owed()) == 3_000
+
+
+def test_nothing_used_yet(path: Path, clock: Clock) -> None:
+    """A rule for everything begins on an empty store, and after a restart without usage."""
+    for _ in range(2):
+        with opened(path, [budget(where={}, every=Every.MONTH)], clock) as site:
+            assert (site.evaluate.groups, site.owed()) == (0, [])

@@ -143,7 +143,7 @@ RETURNING *
 """
 
 _SUMS: Final = f"""
-SELECT epoch_us($1) // {BUCKET_US} * {BUCKET_US} AS bucket_us, {{dimensions}}
+SELECT epoch_us({{time}}) // {BUCKET_US} * {BUCKET_US} AS bucket_us, {{dimensions}}
        sum(cap_nano)::HUGEINT AS cost,
        sum(requests)::BIGINT AS requests,
        sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0))::BIGINT AS tokens
@@ -160,13 +160,21 @@ FROM rollup_minute WHERE bucket < $1 GROUP BY ALL
 
 def stored_sums(mask: Mask) -> str:
     """Return the query for what is stored of [$1, $2), as if used at $1; rows as `totals.Sums`."""
+    return _sums(mask, "event_time >= $1 AND event_time < $2", time="$1")
+
+
+def sums_ahead(mask: Mask) -> str:
+    """Return the query for what is stored from $1 on, by quarter of an hour; rows likewise."""
+    return _sums(mask, "event_time >= $1", time="event_time")
+
+
+def _sums(mask: Mask, which: str, *, time: str) -> str:
     dimensions = "".join(f'"{dimension}", ' for dimension in mask)
-    columns = f"{dimensions}cap_nano, requests, input_tokens, output_tokens"
+    columns = f"{dimensions}event_time, cap_nano, requests, input_tokens, output_tokens"
     tables = " UNION ALL ".join(
-        f"SELECT {columns} FROM {table} WHERE event_time >= $1 AND event_time < $2"
-        for table in ("events", "late_events")
+        f"SELECT {columns} FROM {table} WHERE {which}" for table in ("events", "late_events")
     )
-    return _SUMS.format(dimensions=dimensions, rows=f"({tables})")
+    return _SUMS.format(time=time, dimensions=dimensions, rows=f"({tables})")
 
 
 def duplicates(times_us: npt.NDArray[np.int64]) -> str:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import duckdb
@@ -12,6 +12,7 @@ import pyarrow as pa
 from governor.adapters.duckdb import queries, rows
 from governor.adapters.duckdb.file import registered
 from governor.adapters.duckdb.store import Store
+from governor.core.admission import NO_WATERMARK_US
 from governor.core.alerts import Alert, AlertKey, Phase, Transition
 from governor.core.decisions import Decisions, DueMessage
 from governor.core.directives import Directive
@@ -19,6 +20,7 @@ from governor.core.notifications import Notice
 from governor.core.totals import Mask, Sums
 
 MAX_ERROR_CHARACTERS: Final = 500
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class State:
@@ -50,16 +52,21 @@ class State:
         """Return the greatest version of a directive; 0 where there is none."""
         return int(self._one("SELECT coalesce(max(version), 0) FROM directive_versions"))
 
-    def notice(self, message: str) -> Notice | None:
-        """Return what was last to be said in a message; None where nothing ever was."""
-        found = self._rows("SELECT body FROM messages WHERE message = $1 LIMIT 1", [message])
-        return msgspec.json.decode(found[0]["body"], type=Notice) if found else None
+    def notices(self, messages: Sequence[str]) -> dict[str, Notice]:
+        """Return what was last to be said in these messages, less those of which nothing was."""
+        found = self._rows(
+            "SELECT message, any_value(body) AS body FROM messages"
+            " WHERE message IN (SELECT unnest($1::VARCHAR[])) GROUP BY ALL",
+            [list(messages)],
+        )
+        return {row["message"]: msgspec.json.decode(row["body"], type=Notice) for row in found}
 
     def history(self, alerts: Sequence[AlertKey]) -> list[tuple[AlertKey, Transition]]:
         """Return the lines of these alerts, in order."""
         keys = {key.id: key for key in alerts}
         found = self._rows(
-            "SELECT * FROM alert_lines WHERE list_contains($1, alert_id) ORDER BY seq",
+            "SELECT * FROM alert_lines WHERE alert_id IN (SELECT unnest($1::VARCHAR[]))"
+            " ORDER BY seq",
             [list(keys)],
         )
         return [(keys[row["alert_id"]], rows.transition_of(row)) for row in found]
@@ -69,16 +76,31 @@ class State:
         with self._store.database.translated() as connection:
             return connection.execute(queries.stored_sums(mask), [start, end]).fetchall()
 
+    def totals_ahead(self, mask: Mask, start: datetime) -> list[Sums]:
+        """Return what is stored from `start` on by event time, by quarter of an hour."""
+        with self._store.database.translated() as connection:
+            return connection.execute(queries.sums_ahead(mask), [start]).fetchall()
+
+    def newest(self) -> datetime | None:
+        """Return the newest event time of all partitions; None before the first event."""
+        known = [state.watermark_us for state in self._store.partitions.values()]
+        newest_us = max(known, default=NO_WATERMARK_US)
+        return None if newest_us == NO_WATERMARK_US else EPOCH + timedelta(microseconds=newest_us)
+
+    def recall(self) -> None:
+        """Learn whether a commit of unknown outcome was made."""
+        self.decided, self._seq = self._stored()
+
     def commit(self, number: int, decisions: Decisions, receivers: Sequence[str]) -> None:
         """Store decisions in one transaction; once, however often they are handed in.
 
         `number` is one more than the last one stored. A crash before the commit leaves nothing,
-        and the totals are judged again at the next start. Raise TransientError where the same
-        decisions may be handed in again.
+        and the totals are judged again at the next start. Raise TransientError where the outcome
+        is unknown or nothing was stored: `recall`, take up what is stored, and decide anew.
         """
         self._store.require_open()
         if self._one("SELECT number FROM decided") >= number:
-            self.decided, self._seq = self._stored()
+            self.recall()
             return
         self._store.database.check_space()
         with self._store.database.translated() as connection:

@@ -95,6 +95,12 @@ class Judge(Protocol):
     def stored(self, batch: Batch, stored: Stored) -> None:
         """Take up what a committed batch came to; cannot fail."""
 
+    def missed(self, batch: Batch) -> None:
+        """Add up anew: a batch is stored, and what it came to is not known.
+
+        May raise TransientError, and is then called again.
+        """
+
     def settle(self) -> None:
         """Judge what was taken up; may raise TransientError, and is then called again."""
 
@@ -296,6 +302,8 @@ class Ingest:
         self.positions = {**self.positions, **ends}
         if stored is None:
             _log.info("batch.known", spans=len(batch.spans))
+            if self._judge:
+                self._judge.missed(batch)
             return
         if self._judge:
             self._judge.stored(batch, stored)
