@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 STORE = "governor/adapters/duckdb/store.py"
 QUERIES = "governor/adapters/duckdb/queries.py"
-EVALUATE = "governor/loops/evaluate.py"
+EVALUATE = "governor/loops/evaluate/__init__.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,7 @@ BUGS = (
     Bug(
         "cap latched past its period",
         EVALUATE,
-        "            if alert.is_open and key.period.end <= now:\n"
-        "                last =",
+        "            if alert.is_open and key.period.end <= now:\n                last =",
         "            if alert.is_open and key.period.end + timedelta(days=1) <= now:\n"
         "                last =",
         "tests/unit/test_evaluate.py",

@@ -24,6 +24,8 @@ from urllib.parse import unquote
 from governor.core.errors import ConfigError, GovernorError, TransientError
 
 TIMEOUT_S: Final = 10
+POLL_S: Final = 0.1
+"""How often a server looks whether it is to close."""
 MAX_SOCKET_PATH_BYTES: Final = 107
 MAX_TARGET_CHARACTERS: Final = 256
 
@@ -177,6 +179,8 @@ def _unix_server(path: Path, orders: Orders) -> _UnixServer:
             f"control.socket: {place} is longer than {MAX_SOCKET_PATH_BYTES} bytes, the most that"
             " a Unix socket may have; name a shorter one"
         )
+    if place.exists() and not place.is_socket():
+        raise ConfigError(f"control.socket: {place} is there and is no socket; name another")
     handler = type("Handler", (_Handler,), {"orders": orders})
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,8 @@ class AlertKey:
     @property
     def id(self) -> str:
         """A short name for people, links and messages; 48 bits of a hash of the whole."""
-        named = json.dumps([self.rule, self.group, self.period.start.isoformat()])
+        bounds = (self.period.start.isoformat(), self.period.end.isoformat())
+        named = json.dumps([self.rule, self.group, *bounds])
         return hashlib.blake2b(named.encode(), digest_size=6).hexdigest()
 
 

@@ -204,6 +204,19 @@ class Totals:
         return totals
 
 
+def differences(held: Totals, stored: Totals, now: datetime) -> list[str]:
+    """Return a line for each amount of a present period that differs; the rules are the same."""
+    names = dict.fromkeys((each.rule.id, each.group) for both in (held, stored) for each in both)
+    periods = {name: rule.calendar.period(now) for name, rule in stored.rules.items()}
+    lines = []
+    for name, group in names:
+        found = (totals.get(name, group) for totals in (held, stored))
+        one, other = (total.amount(periods[name]) if total else 0 for total in found)
+        if one != other:
+            lines.append(f"{name} {group}: {one} held, {other} stored")
+    return lines
+
+
 class _Finder:
     """Finds the rules of one mask that a combination of values concerns.
 

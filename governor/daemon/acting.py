@@ -28,7 +28,7 @@ from governor.core.alerts import Alert
 from governor.core.decisions import AuditRow
 from governor.core.directives import Directive
 from governor.core.errors import ConfigError
-from governor.core.notifications import amount_text, rejection_notice
+from governor.core.notifications import Notice, amount_text, rejection_notice
 from governor.core.rules.budget import Budget
 from governor.loops.deliver import Deliver, Receiver
 from governor.loops.enforce import Enforce, Publisher
@@ -93,7 +93,7 @@ class Acting:
             digest=lambda: rulebook.digest(self._settings.rules.path),
             apply=lambda: self._apply(Caller("governor", "file")),
             rejected=self._rejected,
-            in_force=self._in_force,
+            in_force=None if self._open_rejection() else self._in_force,
             every_s=self._settings.rules.reload_every.total_seconds(),
         )
         self._delivers = [
@@ -153,8 +153,12 @@ class Acting:
     def _apply(self, caller: Caller) -> None:
         loaded = rulebook.load(self._settings.rules.path)
         row = self._audit(caller, "rules.reload", loaded.digest[:12], "loaded")
-        self._ingest.ask(lambda: self.evaluate.reload(loaded.rules, [row]))
+        self._ingest.ask(lambda: self._put_in_force(loaded, row))
         self._loaded(loaded)
+
+    def _put_in_force(self, loaded: rulebook.Rulebook, row: AuditRow) -> None:
+        self.evaluate.reload(loaded.rules, [row])
+        self._tell_rejected(None)
 
     def _loaded(self, loaded: rulebook.Rulebook) -> None:
         keep(loaded, self._kept)
@@ -166,23 +170,26 @@ class Acting:
         self._ingest.ask(lambda: self._tell_rejected(why))
 
     def _tell_rejected(self, why: str | None) -> None:
-        before = self._state.last_notice(REJECTED)
-        still_open = before is not None and before.resolved is None
-        if why is None:
-            if before is not None and still_open:
-                self.evaluate.tell(
-                    replace(
-                        before,
-                        revision=before.revision + 1,
-                        resolved="the rule files are right again",
-                        at=self._now(),
-                    )
+        before = self._open_rejection()
+        if why is not None:
+            notice = rejection_notice(REJECTED, why, self._now())
+            if before is not None:
+                notice = replace(notice, message=before.message, revision=before.revision + 1)
+            self.evaluate.tell(notice)
+        elif before is not None:
+            self.evaluate.tell(
+                replace(
+                    before,
+                    revision=before.revision + 1,
+                    resolved="the rule files are right again",
+                    at=self._now(),
                 )
-            return
-        notice = rejection_notice(REJECTED, why, self._now())
-        if before is not None and still_open:
-            notice = replace(notice, message=before.message, revision=before.revision + 1)
-        self.evaluate.tell(notice)
+            )
+
+    def _open_rejection(self) -> Notice | None:
+        """Return what people were told last of wrong rule files, unless that they are right."""
+        last = self._state.last_notice(REJECTED)
+        return None if last is None or last.resolved else last
 
     def _reader(self) -> DirectiveReader:
         topic = self._settings.directives.topic

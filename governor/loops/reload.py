@@ -46,7 +46,6 @@ class Reload:
     def run(self, stop: threading.Event) -> None:
         """Look until `stop` is set."""
         while not stop.is_set():
-            self._woken.clear()
             try:
                 self.look()
             except TransientError as error:
@@ -55,13 +54,16 @@ class Reload:
                 stop.wait(RETRY_S)
             except Exception:  # noqa: BLE001  # the top of a loop: log, go on
                 _log.exception("reload.failed")
+                self._seen = None
             self._woken.wait(self._every_s)
+            self._woken.clear()
 
     def look(self) -> None:
         """Put the files in force where they are not what was seen last."""
         digest = self._digest()
         if digest == self._seen:
             return
+        self._seen = digest  # before it is applied: a wake meanwhile must not be lost
         try:
             self._apply()
         except ConfigError as error:
@@ -71,7 +73,6 @@ class Reload:
                 self._rejected(None)
             self.trouble = None
             telemetry.RULES_REJECTED.set(0)
-        self._seen = digest
 
     def refuse(self, why: str) -> None:
         """Keep the rules in force and say why."""

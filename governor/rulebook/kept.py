@@ -3,29 +3,43 @@
 import shutil
 from pathlib import Path
 
+import structlog
+
 from governor.core.errors import ConfigError
 from governor.rulebook import Rulebook, load
 
+_log = structlog.get_logger()
+
 
 def keep(rulebook: Rulebook, folder: Path) -> None:
-    """Write what a rulebook was read from to `folder`; a full disk keeps the former files."""
-    fresh = folder.with_name(f"{folder.name}.new")
+    """Write what a rulebook was read from to `folder`; a full disk keeps the former files.
+
+    A crash on the way leaves the new folder or the former one, perhaps under its second name.
+    """
+    fresh, former = _beside(folder, "new"), _beside(folder, "old")
     try:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        for number, (file, content) in enumerate(
-            zip(rulebook.files, rulebook.contents, strict=True)
-        ):
-            (fresh / f"{number:03}-{file.stem}.yaml").write_bytes(content)
-        shutil.rmtree(folder, ignore_errors=True)
+        for number, content in enumerate(rulebook.contents):
+            (fresh / f"{number:03}.yaml").write_bytes(content)
+        if folder.exists():
+            shutil.rmtree(former, ignore_errors=True)
+            folder.replace(former)
         fresh.replace(folder)
-    except OSError:
-        return
+        shutil.rmtree(former, ignore_errors=True)
+    except OSError as error:
+        _log.warning("rules.not_kept", folder=str(folder), error=str(error))
 
 
 def kept(folder: Path) -> Rulebook | None:
     """Return the rules that were kept; None where there are none."""
-    try:
-        return load(folder)
-    except ConfigError:
-        return None
+    for place in (folder, _beside(folder, "old")):
+        try:
+            return load(place)
+        except ConfigError:
+            continue
+    return None
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    return folder.with_name(f"{folder.name}.{ending}")

@@ -14,7 +14,7 @@ from governor.adapters.duckdb.rates import RateTable
 from governor.adapters.duckdb.state import State
 from governor.adapters.duckdb.store import Store
 from governor.core.admission import Window
-from governor.core.batches import Polled
+from governor.core.batches import Batch, Polled, Stored
 from governor.core.directives import Directive
 from governor.core.notifications import Notice
 from governor.core.periods import Calendar, Every
@@ -122,18 +122,23 @@ class Site:
         self.take(events)
         self.evaluate.settle()
 
-    def take(self, events: Sequence[dict[str, Any]]) -> None:
+    def take(self, events: Sequence[dict[str, Any]]) -> Stored:
         """Count a batch of events; judge nothing yet."""
+        batch = self.batch(events)
+        stored = self.store.append(batch)
+        assert stored is not None
+        self.evaluate.stored(batch, stored)
+        return stored
+
+    def batch(self, events: Sequence[dict[str, Any]]) -> Batch:
+        """Return the batch that follows what is stored."""
         first = self.store.partitions[PLACE].position.next_offset
         lines = [json.dumps(event).encode() for event in events]
         records = [Line(first + n, line) for n, line in enumerate(lines)]
         end = first + len(records)
-        batch = self._intake.batch(
+        return self._intake.batch(
             Polled({PLACE: records}, {PLACE: Position(first, "id")}, {PLACE: end})
         )
-        stored = self.store.append(batch)
-        assert stored is not None
-        self.evaluate.stored(batch, stored)
 
     def turn(self, now: datetime) -> None:
         """Set the clock and let time do its work."""
@@ -177,11 +182,15 @@ def opened(
     begun: bool = True,
     adopted: bool = True,
     wrapped: Any = None,
+    ahead: timedelta = timedelta(hours=1),
+    wall: Clock | None = None,
 ) -> Iterator[Site]:
     """Open the file with rules in force; `wrapped` may put something around the ledger.
 
-    Not `begun`, nothing is taken up yet; not `adopted`, the topic has not been read yet.
+    Not `begun`, nothing is taken up yet; not `adopted`, the topic has not been read yet. With a
+    `wall`, the clock is that of the events of a replay.
     """
+    present = wall or clock
     prices = [Price(FLAT, Rates(input=FEMTO_PER_USD // 1000, output=FEMTO_PER_USD // 1000), "test")]
     rates = RateTable(
         prices,
@@ -199,12 +208,12 @@ def opened(
         evaluate = Evaluate(
             ledger,
             rules,
-            now=lambda: clock.now,
-            follow_events=False,
+            now=lambda: present.now,
+            follow_events=wall is not None,
             receivers=["log", "slack"],
             publish=published.extend,
         )
-        window = Window(timedelta(days=45), timedelta(hours=1), timedelta(hours=1))
+        window = Window(timedelta(days=45), ahead, timedelta(hours=1))
         watermarks = {place: s.watermark_us for place, s in store.partitions.items()}
         intake = Intake(
             formats={PLACE.topic: FORMATS["native"]},

@@ -411,3 +411,12 @@ class answering:  # noqa: N801  # reads as a function where it is used
     def __exit__(self, *_: object) -> None:
         self._thread.join(10)
         self._socket.close()
+
+
+def test_an_ordinary_file_is_not_replaced(office: Office, tmp_path: Path) -> None:
+    """A path with a file of another kind is refused, and the file is left alone."""
+    path = tmp_path / "notes.txt"
+    path.write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"notes\.txt is there and is no socket"):
+        Control(office.orders, path=path)
+    assert path.read_text("utf-8") == "mine"

@@ -312,7 +312,7 @@ def until_done(step: Any, *given: Any) -> None:
     raise AssertionError("it never succeeds")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_failures_and_restarts_change_nothing(tmp_path: Path, seed: int) -> None:
     """Whatever fails and restarts, history and standing throttles are those of a quiet run."""
     draw = Random(seed)
@@ -375,3 +375,14 @@ def test_nothing_used_yet(path: Path, clock: Clock) -> None:
     for _ in range(2):
         with opened(path, [budget(where={}, every=Every.MONTH)], clock) as site:
             assert (site.evaluate.groups, site.owed()) == (0, [])
+
+
+def test_a_narrower_where_goes_on_being_told(path: Path, clock: Clock) -> None:
+    """An alert that still stands under an edited `where` rises and acts as before."""
+    with opened(path, [budget(where={})], clock) as site:
+        site.usage([site.event(60), site.event(1, tier="pro")])
+        site.evaluate.reload([budget()])
+        site.spend(60)
+        (notice,) = site.owed()
+        assert (notice.level, notice.value) == (Level.CRITICAL, "120.00 USD")
+        assert notice.throttles == ("2 requests in 60 s for each user",)

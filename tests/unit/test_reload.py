@@ -629,3 +629,12 @@ def test_some_calls_are_done_at_a_time() -> None:
 def waiting(calls: Calls) -> int:
     """Return how many calls wait."""
     return calls._asked.qsize()  # noqa: SLF001  # known in no other way, and only here
+
+
+def test_a_crash_between_old_and_new_keeps_the_old(daemon: Daemon, tmp_path: Path) -> None:
+    """Where the former rules were put aside and the new ones not yet in place, those are kept."""
+    keep(rulebook.load(daemon.folder), tmp_path / "kept")
+    (tmp_path / "kept").rename(tmp_path / "kept.old")
+    again = kept(tmp_path / "kept")
+    assert again is not None
+    assert [rule.id for rule in again.rules] == ["cap"]

@@ -41,7 +41,10 @@ OWNERS: Final[dict[str, set[str]]] = {
     "rich": {"cli"},
     "ruamel-yaml": {"."},
     "slack-sdk": {"actions/slack"},
-    "structlog": {".", "actions", "actions/slack", "daemon", "gate", "loops", "loops/ingest"},
+    "structlog": {
+        *(".", "actions", "actions/slack", "daemon", "gate"),
+        *("loops", "loops/evaluate", "loops/ingest", "rulebook"),
+    },
     "typer": {"cli"},
     "uvicorn": {"gate"},
     "uvloop": {"gate"},

@@ -9,63 +9,30 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from governor import telemetry
-from governor.core.alerts import Alert, AlertKey, Ending, Phase, Transition, end, step
+from governor.core.alerts import Alert, AlertKey, Ending, Phase, end, step
 from governor.core.batches import Batch, Stored
-from governor.core.decisions import AuditRow, Decisions, Line
+from governor.core.decisions import AuditRow, Line
 from governor.core.directives import Directive, Effect, newest_by_key
 from governor.core.docket import Docket, Draft
 from governor.core.errors import TransientError
 from governor.core.notifications import Notice, line_text
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode
-from governor.core.totals import Mask, Sums, Total, Totals, sums
+from governor.core.totals import Total, Totals, differences, sums
+from governor.loops.evaluate.ledger import Ledger
+
+__all__ = ["Evaluate", "Ledger"]
 
 AUDIT_EVERY: Final = timedelta(hours=1)
 MAX_SHOWN: Final = 20
 """Changes that are logged of one evaluation, and totals that a line about a drift names."""
 
 _log = structlog.get_logger()
-
-
-class Ledger(Protocol):
-    """Where decisions are kept; see `adapters.duckdb.state`."""
-
-    decided: int
-
-    def alerts(self, open_or_after: datetime) -> Sequence[Alert]:
-        """Return every alert that is open, or whose period ends after a time."""
-
-    def directives(self, now: datetime) -> Sequence[Directive]:
-        """Return the newest version of every directive that ends after `now`."""
-
-    def max_version(self) -> int:
-        """Return the greatest version of a directive."""
-
-    def history(self, alerts: Sequence[AlertKey]) -> Sequence[tuple[AlertKey, Transition]]:
-        """Return the lines of these alerts, in order."""
-
-    def notices(self, messages: Sequence[str]) -> Mapping[str, Notice]:
-        """Return what was last to be said in these messages."""
-
-    def totals(self, mask: Mask, start: datetime, end: datetime) -> Sequence[Sums]:
-        """Return what is stored between two event times, as if used at the first."""
-
-    def totals_ahead(self, mask: Mask, start: datetime) -> Sequence[Sums]:
-        """Return what is stored from an event time on."""
-
-    def newest(self) -> datetime | None:
-        """Return the newest event time stored."""
-
-    def commit(self, number: int, decisions: Decisions, receivers: Sequence[str]) -> None:
-        """Store decisions in one transaction; its outcome is unknown where this raises."""
-
-    def recall(self) -> None:
-        """Learn the outcome of the last commit."""
 
 
 class Evaluate:
@@ -229,20 +196,7 @@ class Evaluate:
     def drift(self) -> list[str]:
         """Compare the totals with the store; return one line for each that differs."""
         now = self._now()
-        fresh = self._added_up(self.rules.values(), now)
-        periods = {name: rule.calendar.period(now) for name, rule in self.rules.items()}
-        names = dict.fromkeys(
-            (t.rule.id, t.group) for totals in (fresh, self._totals) for t in totals
-        )
-        lines = []
-        for rule, group in names:
-            held, stored = (
-                total.amount(periods[rule]) if (total := totals.get(rule, group)) else 0
-                for totals in (self._totals, fresh)
-            )
-            if held != stored:
-                lines.append(f"{rule} {group}: {held} held, {stored} stored")
-        return lines
+        return differences(self._totals, self._added_up(self.rules.values(), now), now)
 
     def _take_up(
         self, rules: Iterable[Budget], now: datetime, audit: Sequence[AuditRow] = ()
@@ -320,7 +274,8 @@ class Evaluate:
             before = self._docket.alerts.get(key)
             after, lines = step(before, key, total.amount(period), total.rule, now)
             draft.marks.append((total, period, after.crossed if after and after.is_open else 0))
-            if after is not None and lines:
+            renamed = before and after and before.meaning != after.meaning
+            if after is not None and (lines or renamed):
                 draft.take(after, lines)
         self._commit(draft)
 
