@@ -20,7 +20,8 @@ check: $(READY)  ## format, lint, types, import contracts, core tests; at most 9
 	$(BIN)/pytest -q -n 2 tests/unit
 
 test: $(READY)  ## every test, on the embedded broker and on Apache Kafka
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 tests/unit
+	$(BIN)/pytest -q tests/contract tests/e2e
 
 bench: $(READY)  ## speed and memory, as ratios within one run
 	$(BIN)/python tests/bench/ingest.py

@@ -94,6 +94,8 @@ def test_shadow_acts_on_nobody(broker: Broker, tmp_path: Path, topic_name: str) 
         assert sql(stage.store, lines) == [(["slow"],)]
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_slack_away(embedded_broker: Broker, tmp_path: Path, topic_name: str) -> None:
     """What fires while Slack is away is told when it is back, once, as it stands by then."""
     with staged(embedded_broker, tmp_path, topic_name) as stage:
