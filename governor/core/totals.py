@@ -43,34 +43,41 @@ SUMMED_COLUMNS: Final = (
 BUCKET_US: Final = BUCKET // timedelta(microseconds=1)
 """The length of a bucket of `Sums`, in microseconds."""
 _BUCKET: Final = "bucket_us"
+_OVERFLOW: Final = 2**63
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _POSITION: Final = {measure: place - len(Measure) for place, measure in enumerate(Measure)}
 """Where the amount of a measure is in `Sums`, from its end."""
 
 
-def sums(events: pa.Table, mask: Mask) -> list[Sums]:
-    """Return what counted events come to, by quarter of an hour and the values of the mask.
+def summable(events: pa.Table) -> pa.Table:
+    """Return counted events with what `sums` adds up, made once for all masks.
 
-    The cost is summed up in two halves of 32 bits, so that no sum of a batch can overflow.
+    Where the sum of the costs could overflow they are in two halves of 32 bits, else in `low`.
     """
-    added = pa.table(
-        {
-            **{name: events[name] for name in mask},
-            _BUCKET: pc.multiply(pc.divide(_micros(events), BUCKET_US), BUCKET_US),
-            "high": pc.shift_right(events["cap_nano"], 32),
-            "low": pc.bit_wise_and(events["cap_nano"], 0xFFFF_FFFF),
-            "requests": events["requests"],
-            "tokens": pc.add(
-                pc.coalesce(events["input_tokens"], 0), pc.coalesce(events["output_tokens"], 0)
-            ),
-        }
+    cost = events["cap_nano"]
+    small = (pc.max(cost).as_py() or 0) * events.num_rows < _OVERFLOW
+    tokens = (pc.coalesce(events[name], 0) for name in ("input_tokens", "output_tokens"))
+    return (
+        events.append_column(_BUCKET, pc.multiply(pc.divide(_micros(events), BUCKET_US), BUCKET_US))
+        .append_column("high", pc.multiply(cost, 0) if small else pc.shift_right(cost, 32))
+        .append_column("low", cost if small else pc.bit_wise_and(cost, 0xFFFF_FFFF))
+        .append_column("tokens", pc.add(*tokens))
     )
+
+
+def sums(events: pa.Table, mask: Mask) -> list[Sums]:
+    """Return what events come to, by quarter of an hour and the values of the mask.
+
+    `events` are counted events, or what `summable` made of them.
+    """
+    added = events if _BUCKET in events.column_names else summable(events)
     totalled = ("high", "low", "requests", "tokens")
     grouped = added.group_by([_BUCKET, *mask], use_threads=False).aggregate(
         [(name, "sum") for name in totalled]
     )
-    high, low, requests, tokens = (grouped[f"{name}_sum"].to_pylist() for name in totalled)
-    costs = [(above << 32) + below for above, below in zip(high, low, strict=True)]
+    high, costs, requests, tokens = (grouped[f"{name}_sum"].to_pylist() for name in totalled)
+    if any(high):
+        costs = [(above << 32) + below for above, below in zip(high, costs, strict=True)]
     keys = (grouped[name].to_pylist() for name in (_BUCKET, *mask))
     return list(zip(*keys, costs, requests, tokens, strict=True))
 

@@ -23,7 +23,7 @@ from governor.core.errors import TransientError
 from governor.core.notifications import Notice, line_text
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode
-from governor.core.totals import Total, Totals, differences, sums
+from governor.core.totals import Total, Totals, differences, summable, sums
 from governor.loops.evaluate.ledger import Ledger
 
 __all__ = ["Evaluate", "Ledger"]
@@ -133,8 +133,9 @@ class Evaluate:
     def stored(self, batch: Batch, stored: Stored) -> None:
         """Add what a committed batch holds to the totals; `settle` judges what was reached."""
         self._see(batch)
+        counted = summable(stored.counted)
         for mask in self._totals.masks:
-            for total in self._totals.add(mask, sums(stored.counted, mask)):
+            for total in self._totals.add(mask, sums(counted, mask)):
                 self._reached[id(total)] = total
 
     def missed(self, batch: Batch) -> None:
