@@ -21,7 +21,7 @@ check: $(READY)  ## format, lint, types, import contracts, core tests; at most 9
 
 test: $(READY)  ## every test, on the embedded broker and on Apache Kafka
 	$(BIN)/pytest -q -n 2 tests/unit
-	$(BIN)/pytest -q tests/contract tests/e2e
+	$(BIN)/pytest -q -n 2 --dist loadfile tests/contract tests/e2e
 
 bench: $(READY)  ## speed and memory, as ratios within one run
 	$(BIN)/python tests/bench/ingest.py

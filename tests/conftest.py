@@ -25,7 +25,6 @@ from tests.brokers import (
 )
 
 APACHE_FIXTURES = {"apache_kafka", "own_kafka", "secured_kafka"}
-APACHE_TESTS = pytest.StashKey[set[str]]()
 
 
 @pytest.fixture(scope="session")
@@ -100,11 +99,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kafka)
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Note which of the selected tests need Apache Kafka."""
-    session.config.stash[APACHE_TESTS] = {
-        item.nodeid for item in session.items if _needs_apache(item)
-    }
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport]:
+    """Note on each report whether the test needs Apache Kafka; workers hand reports over whole."""
+    report = yield
+    report.needs_apache = _needs_apache(item)
+    return report
 
 
 def _needs_apache(item: pytest.Item) -> bool:
@@ -114,27 +114,26 @@ def _needs_apache(item: pytest.Item) -> bool:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> Generator[None]:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
     """Say last of all whether the tests of Apache Kafka ran."""
     yield
-    if tests := config.stash.get(APACHE_TESTS, set()):
-        terminalreporter.write_line(_apache_line(terminalreporter, tests))
+    outcomes: dict[str, set[str]] = {"passed": set(), "failed": set(), "not run": set()}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "needs_apache", False):
+                ran = report.when == "call" and report.outcome in outcomes
+                if ran or report.outcome != "passed":
+                    outcomes[report.outcome if ran else "not run"].add(report.nodeid)
+    if any(outcomes.values()):
+        terminalreporter.write_line(_apache_line(outcomes))
 
 
-def _apache_line(terminalreporter: pytest.TerminalReporter, tests: set[str]) -> str:
-    calls: dict[str, set[str]] = {"passed": set(), "failed": set()}
-    for outcome, found in calls.items():
-        for report in terminalreporter.stats.get(outcome, []):
-            if report.nodeid in tests and report.when == "call":
-                found.add(report.nodeid)
-    ran = calls["passed"] | calls["failed"]
-    rest = len(tests - ran)
-    if not ran:
+def _apache_line(outcomes: dict[str, set[str]]) -> str:
+    passed, failed = len(outcomes["passed"]), len(outcomes["failed"])
+    rest = len(outcomes["not run"] - outcomes["passed"] - outcomes["failed"])
+    if not passed + failed:
         return f"Apache Kafka: NOT RUN ({missing() or 'see above'}); {rest} tests did not run"
     given = os.environ.get("GOVERNOR_TEST_KAFKA")
     name = f"Apache Kafka at {given}" if given else f"Apache Kafka {KAFKA_VERSION}"
-    line = f"{name}: {len(ran)} tests ran"
-    line += f", {len(calls['passed'])} passed, {len(calls['failed'])} failed"
+    line = f"{name}: {passed + failed} tests ran, {passed} passed, {failed} failed"
     return line + (f"; {rest} tests did not run" if rest else "")

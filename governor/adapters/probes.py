@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
+import structlog
+
 from governor.core.errors import ConfigError
 
 TIMEOUT_S: Final = 5
+
+_log = structlog.get_logger()
 
 Answer = tuple[int, str, bytes]
 
@@ -70,8 +74,13 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        """Answer one request."""
-        code, content_type, body = self.pages.answer(self.path.partition("?")[0])
+        """Answer one request; a page that fails is a 500, and the log says why."""
+        path = self.path.partition("?")[0]
+        try:
+            code, content_type, body = self.pages.answer(path)
+        except Exception:  # noqa: BLE001  # the top of a request
+            _log.exception("probe.failed", path=path)
+            code, content_type, body = 500, "text/plain", b"this page failed; see the log\n"
         self.send_response(code)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))

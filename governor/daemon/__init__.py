@@ -8,12 +8,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
 
 from governor import __version__, telemetry
 from governor.adapters.duckdb.rates import RateTable
+from governor.adapters.duckdb.state import State
 from governor.adapters.duckdb.store import Store
 from governor.adapters.kafka.lag import GroupOffsets
 from governor.adapters.prices import Catalogue
@@ -21,7 +23,13 @@ from governor.adapters.probes import Pages, Probes
 from governor.core.batches import Tally
 from governor.daemon.acting import Acting
 from governor.daemon.clocks import EventClock, WallClock
-from governor.daemon.parts import connection_of, file_options, intake_of, source_of
+from governor.daemon.parts import (
+    connection_of,
+    file_options,
+    ingest_of,
+    judging_of,
+    receivers_of,
+)
 from governor.loops.ingest import Ingest
 from governor.loops.watch import Watch
 from governor.settings import Settings
@@ -64,30 +72,26 @@ def run(
         stack.enter_context(_stopped_by_signals(stop))
         wall = wall or WallClock()
         clock = EventClock() if follow_events else wall
+        now = partial(wall.at, None)
         catalogue = Catalogue()
         rates = RateTable(catalogue.prices(), catalogue.resolve, catalogue.resolve_provider)
-        store = Store(file_options(settings), rates, lambda: wall.at(None))
+        store = Store(file_options(settings), rates, now)
         stack.callback(store.close)
         connection = connection_of(settings)
-        acting = (
+        state = State(store, now)
+        receivers = receivers_of(settings)
+        judging = (
             None
             if drain
-            else Acting(
-                settings, store, connection, now=lambda: wall.at(None), follow_events=follow_events
-            )
+            else judging_of(settings, state, receivers, now, follow_events=follow_events)
         )
-        ingest = Ingest(
-            source_of(settings, connection, store),
-            store,
-            intake_of(settings, store, clock),
-            positions={
-                place: state.position.next_offset
-                for place, state in store.partitions.items()
-                if place.topic in settings.topics
-            },
-            queue_batches=settings.ingest.queue_batches,
-            wall=wall,
-            judge=acting.evaluate if acting else None,
+        ingest = ingest_of(
+            settings, connection, store, clock, wall, judge=judging.evaluate if judging else None
+        )
+        acting = (
+            Acting(settings, connection, judging, state, ingest, receivers=receivers, now=now)
+            if judging
+            else None
         )
         watch = Watch(
             GroupOffsets(connection, group_id=settings.kafka.group_id),
@@ -103,11 +107,9 @@ def run(
         watcher.start()
         stack.callback(watcher.join, JOIN_TIMEOUT_S)
         if acting:
-            acting.open(stack, ingest, stop)
+            acting.open(stack, stop)
         stack.callback(stop.set)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD, 50, 50)
+        _spare_records_in_flight()
         _log.info(
             "daemon.started",
             version=__version__,
@@ -118,9 +120,18 @@ def run(
         )
         ingest.run(stop, drain=drain)
         summary = Summary(totals=_totals(store), partitions=len(store.partitions))
-    peak_rss_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    _log.info("daemon.stopped", peak_rss_kb=peak_rss_kb, **asdict(summary.totals))
+    _log.info("daemon.stopped", peak_rss_kb=_peak_rss_kb(), **asdict(summary.totals))
     return summary
+
+
+def _peak_rss_kb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _spare_records_in_flight() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 50, 50)
 
 
 def _pages(ingest: Ingest, watch: Watch, store: Store, acting: Acting) -> Pages:

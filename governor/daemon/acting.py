@@ -1,105 +1,82 @@
-"""The part of the daemon that acts: rules judged, people told, gates directed, orders taken."""
+"""The part of the daemon that acts: people told, gates directed, orders taken, rules reloaded."""
 
 import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
-from governor import rulebook, telemetry
-from governor.actions.log import Log
-from governor.actions.slack.bot import SlackBot
-from governor.actions.slack.webhook import SlackWebhook
 from governor.adapters.control import Caller, Control, Orders
 from governor.adapters.duckdb.state import State
-from governor.adapters.duckdb.store import Store
 from governor.adapters.kafka.connection import Connection
 from governor.adapters.kafka.directives import (
     DirectivePublisher,
     DirectiveReader,
     require_compacted,
 )
-from governor.core.alerts import Alert
 from governor.core.decisions import AuditRow
-from governor.core.directives import Directive
-from governor.core.errors import ConfigError
-from governor.core.notifications import Notice, amount_text, rejection_notice
-from governor.core.rules.budget import Budget
+from governor.daemon import answers
+from governor.daemon.judging import Judging
 from governor.loops.deliver import Deliver, Receiver
 from governor.loops.enforce import Enforce, Publisher
-from governor.loops.evaluate import Evaluate
 from governor.loops.ingest import Ingest
 from governor.loops.reload import Reload
-from governor.rulebook.kept import keep, kept
-from governor.settings import Rules, Settings
+from governor.settings import Settings
 
 JOIN_TIMEOUT_S: Final = 3.0
-DEFAULT_RULES: Final = Rules().path
-MAX_LISTED: Final = 1_000
-"""Alerts in one answer of the control API."""
 
 _log = structlog.get_logger()
 
 
 class Acting:
-    """Builds what acts on rules, runs its threads, and answers orders."""
+    """The loops beside ingest, each with a thread of its own, and the control API."""
 
     def __init__(
         self,
         settings: Settings,
-        store: Store,
         connection: Connection,
+        judging: Judging,
+        state: State,
+        ingest: Ingest,
         *,
+        receivers: Sequence[Receiver],
         now: Callable[[], datetime],
-        follow_events: bool,
     ) -> None:
         self._settings = settings
         self._connection = connection
-        self._now = now
-        self._state = State(store, now)
-        self._receivers = receivers_of(settings)
-        self._kept = Path(f"{settings.store.path}.rules")
-        self._in_force: str | None = None
-        self.evaluate = Evaluate(
-            self._state,
-            self._first_rules(),
-            now=now,
-            follow_events=follow_events,
-            receivers=[receiver.name for receiver in self._receivers],
-            publish=self._publish,
-        )
-
-    def open(self, stack: ExitStack, ingest: Ingest, stop: threading.Event) -> None:
-        """Start the threads; the stack joins them after `stop` is set."""
+        self._judging = judging
+        self._state = state
         self._ingest = ingest
+        self._now = now
+        evaluate = judging.evaluate
         self._enforce = Enforce(
+            issued=judging.issued,
             reader=self._reader,
             publisher=self._publisher,
-            adopt=lambda records, version: ingest.ask(
-                lambda: self.evaluate.adopt(records, version)
-            ),
-            wanted=lambda: self.evaluate.enforces,
+            adopt=lambda records, version: ingest.ask(lambda: evaluate.adopt(records, version)),
+            wanted=lambda: evaluate.enforces,
             alive=lambda lease: timedelta(seconds=ingest.idle_s) < lease,
             give_up=ingest.fail,
-            now=self._now,
-            lease=self._settings.directives.lease,
+            now=now,
+            lease=settings.directives.lease,
         )
         self._reload = Reload(
-            digest=lambda: rulebook.digest(self._settings.rules.path),
+            digest=judging.digest,
             apply=lambda: self._apply(Caller("governor", "file")),
-            rejected=self._rejected,
-            in_force=None if self._open_rejection() else self._in_force,
-            every_s=self._settings.rules.reload_every.total_seconds(),
+            rejected=lambda why: ingest.ask(lambda: judging.tell_rejected(why)),
+            in_force=judging.seen,
+            every_s=settings.rules.reload_every.total_seconds(),
         )
         self._delivers = [
-            Deliver(receiver, self._state, ask=ingest.ask, now=self._now)
-            for receiver in self._receivers
+            Deliver(receiver, state, ask=ingest.ask, now=now) for receiver in receivers
         ]
+
+    def open(self, stack: ExitStack, stop: threading.Event) -> None:
+        """Start the threads; the stack joins them after `stop` is set."""
         control = self._settings.control
         token = control.token.get_secret_value() if control.token else ""
         tcp = None if control.port is None else (control.host, control.port, token)
@@ -125,71 +102,11 @@ class Acting:
         found = [self._reload.trouble, *(deliver.trouble for deliver in self._delivers)]
         return [trouble for trouble in (self._enforce.trouble, *found) if trouble]
 
-    def _publish(self, directives: Sequence[Directive]) -> None:
-        self._enforce.publish(directives)
-
-    def _first_rules(self) -> Sequence[Budget]:
-        """Return the rules of the files, or where those are wrong the last that were good.
-
-        The reload loop then says what is wrong: it finds the files not in force.
-        """
-        path = self._settings.rules.path
-        if not path.exists() and path == DEFAULT_RULES:
-            _log.warning("rules.missing", path=str(path), advice="write rules/*.yaml")
-            self._in_force = rulebook.digest(path)
-            return ()
-        try:
-            loaded = rulebook.load(path)
-        except ConfigError:
-            good = kept(self._kept)
-            if good is None:
-                raise
-            telemetry.RULES_LOADED.set(len(good.rules))
-            return good.rules
-        self._loaded(loaded)
-        self._in_force = loaded.digest
-        return loaded.rules
-
     def _apply(self, caller: Caller) -> None:
-        loaded = rulebook.load(self._settings.rules.path)
+        loaded = self._judging.load()
         row = self._audit(caller, "rules.reload", loaded.digest[:12], "loaded")
-        self._ingest.ask(lambda: self._put_in_force(loaded, row))
-        self._loaded(loaded)
-
-    def _put_in_force(self, loaded: rulebook.Rulebook, row: AuditRow) -> None:
-        self.evaluate.reload(loaded.rules, [row])
-        self._tell_rejected(None)
-
-    def _loaded(self, loaded: rulebook.Rulebook) -> None:
-        keep(loaded, self._kept)
-        telemetry.RULES_LOADED.set(len(loaded.rules))
-        _log.info("rules.loaded", rules=len(loaded.rules), files=[str(f) for f in loaded.files])
-
-    def _rejected(self, why: str | None) -> None:
-        """Tell people that the rule files are wrong, or right again."""
-        self._ingest.ask(lambda: self._tell_rejected(why))
-
-    def _tell_rejected(self, why: str | None) -> None:
-        before = self._open_rejection()
-        if why is not None:
-            notice = rejection_notice(REJECTED, why, self._now())
-            if before is not None:
-                notice = replace(notice, message=before.message, revision=before.revision + 1)
-            self.evaluate.tell(notice)
-        elif before is not None:
-            self.evaluate.tell(
-                replace(
-                    before,
-                    revision=before.revision + 1,
-                    resolved="the rule files are right again",
-                    at=self._now(),
-                )
-            )
-
-    def _open_rejection(self) -> Notice | None:
-        """Return what people were told last of wrong rule files, unless that they are right."""
-        last = self._state.last_notice(REJECTED)
-        return None if last is None or last.resolved else last
+        self._ingest.ask(lambda: self._judging.put_in_force(loaded, row))
+        self._judging.loaded(loaded)
 
     def _reader(self) -> DirectiveReader:
         topic = self._settings.directives.topic
@@ -211,15 +128,15 @@ class Acting:
 
     def _asked(self, caller: Caller, action: str, answer: Callable[[], Any]) -> Any:
         def both() -> Any:
-            self.evaluate.audited(self._audit(caller, action, "", "answered"))
+            self._judging.evaluate.audited(self._audit(caller, action, "", "answered"))
             return answer()
 
         return self._ingest.ask(both)
 
     def _release(self, name: str, caller: Caller) -> Any:
         row = self._audit(caller, "throttles.release", name, "")
-        done = self._ingest.ask(lambda: self.evaluate.release(name, row))
-        return _throttle_row(done) if done else None
+        done = self._ingest.ask(lambda: self._judging.evaluate.release(name, row))
+        return answers.throttle_row(done) if done else None
 
     def _reloaded(self, caller: Caller) -> Any:
         self._apply(caller)
@@ -227,92 +144,15 @@ class Acting:
         return self._rules()
 
     def _alerts(self) -> list[dict[str, Any]]:
-        live = {alert.key.id: amount for alert, amount in self.evaluate.alerts}
-        return [
-            self._alert_row(alert, live.get(alert.key.id, alert.amount))
-            for alert in self._state.recent_alerts(MAX_LISTED)
-        ]
-
-    def _alert_row(self, alert: Alert, amount: int) -> dict[str, Any]:
-        rule = self.evaluate.rules.get(alert.key.rule)
-        group = dict(zip(rule.per, alert.key.group, strict=False)) if rule else None
-        return {
-            "id": alert.key.id,
-            "rule": alert.key.rule,
-            "group": group if group is not None else list(alert.key.group),
-            "period": alert.key.period.name,
-            "phase": alert.phase.value,
-            "level": str(alert.level) if alert.level else None,
-            "mode": alert.mode.value,
-            "amount": amount,
-            "value": amount_text(rule.measure, amount) if rule else None,
-            "limit": rule.limit_text if rule else None,
-            "health": alert.health.value,
-            "fired_at": alert.fired_at,
-            "ended_at": alert.ended_at,
-            "ending": alert.ending.value if alert.ending else None,
-        }
+        evaluate = self._judging.evaluate
+        recent = self._state.recent_alerts(answers.MAX_LISTED)
+        return answers.alert_rows(recent, evaluate.alerts, evaluate.rules)
 
     def _throttles(self) -> list[dict[str, Any]]:
-        return [_throttle_row(directive) for directive in self.evaluate.directives]
+        return [answers.throttle_row(each) for each in self._judging.evaluate.directives]
 
     def _rules(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "id": rule.id,
-                "kind": "budget",
-                "mode": rule.mode.value,
-                "owner": rule.owner,
-                "limit": rule.limit_text,
-                "place": rule.place,
-            }
-            for rule in self.evaluate.rules.values()
-        ]
+        return [answers.rule_row(rule) for rule in self._judging.evaluate.rules.values()]
 
     def _audit(self, caller: Caller, action: str, target: str, outcome: str) -> AuditRow:
         return AuditRow(self._now(), caller.who, caller.via, action, target, outcome)
-
-
-REJECTED: Final = "rules-rejected"
-
-
-def receivers_of(settings: Settings) -> list[Receiver]:
-    """Return who is told of alerts."""
-    slack = settings.slack
-    timeout_s = slack.timeout.total_seconds()
-    receivers: list[Receiver] = [Log()]
-    if slack.bot_token and slack.channel:
-        token = slack.bot_token.get_secret_value()
-        receivers.append(
-            SlackBot(
-                token=token, channel=slack.channel, base_url=slack.base_url, timeout_s=timeout_s
-            )
-        )
-    elif slack.webhook_url:
-        url = slack.webhook_url.get_secret_value()
-        receivers.append(SlackWebhook(url=url, timeout_s=timeout_s))
-    return receivers
-
-
-def _throttle_row(directive: Directive) -> dict[str, Any]:
-    return {
-        "id": directive.id,
-        "effect": directive.effect.value,
-        "rule": directive.rule,
-        "rate": f"{directive.rate_requests} in {directive.rate_span_s} s",
-        "each": directive.each,
-        "fail": directive.fail.value,
-        "reason": directive.reason,
-        "scope": {name: _scope_text(found) for name, found in directive.scope.items()},
-        "version": directive.version,
-        "issued_at": directive.issued_at,
-        "until": directive.until,
-        "released_by": directive.released_by,
-        "alert": directive.alert,
-        "evidence": directive.evidence,
-    }
-
-
-def _scope_text(condition: Any) -> str:
-    said = ", ".join((*condition.values, *(f"like {glob}" for glob in condition.like)))
-    return f"not {said}" if condition.not_ else said

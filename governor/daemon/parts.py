@@ -1,15 +1,23 @@
 """From settings to the parts of the daemon: what each takes, secrets unwrapped for it alone."""
 
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
+from governor.actions.log import Log
+from governor.actions.slack.bot import SlackBot
+from governor.actions.slack.webhook import SlackWebhook
 from governor.adapters.duckdb.file import FileOptions
+from governor.adapters.duckdb.state import State
 from governor.adapters.duckdb.store import Store
 from governor.adapters.kafka.connection import Connection
 from governor.adapters.kafka.source import UsageSource
 from governor.core.admission import Window
 from governor.daemon.clocks import EventClock, WallClock
+from governor.daemon.judging import Judging
 from governor.formats import FORMATS
-from governor.loops.ingest import Intake
+from governor.loops.deliver import Receiver
+from governor.loops.ingest import Ingest, Intake, Judge
 from governor.settings import Settings
 
 
@@ -51,8 +59,32 @@ def file_options(settings: Settings) -> FileOptions:
     )
 
 
-def source_of(settings: Settings, connection: Connection, store: Store) -> UsageSource:
-    """Return where records come from, beginning at the stored positions."""
+def ingest_of(
+    settings: Settings,
+    connection: Connection,
+    store: Store,
+    clock: WallClock | EventClock,
+    wall: WallClock,
+    *,
+    judge: Judge | None,
+) -> Ingest:
+    """Return what moves records into the store, beginning at the stored positions."""
+    return Ingest(
+        _source_of(settings, connection, store),
+        store,
+        _intake_of(settings, store, clock),
+        positions={
+            place: state.position.next_offset
+            for place, state in store.partitions.items()
+            if place.topic in settings.topics
+        },
+        queue_batches=settings.ingest.queue_batches,
+        wall=wall,
+        judge=judge,
+    )
+
+
+def _source_of(settings: Settings, connection: Connection, store: Store) -> UsageSource:
     return UsageSource(
         connection,
         topics=list(settings.topics),
@@ -63,8 +95,7 @@ def source_of(settings: Settings, connection: Connection, store: Store) -> Usage
     )
 
 
-def intake_of(settings: Settings, store: Store, clock: WallClock | EventClock) -> Intake:
-    """Return what makes batches of records."""
+def _intake_of(settings: Settings, store: Store, clock: WallClock | EventClock) -> Intake:
     return Intake(
         formats={name: FORMATS[topic.format] for name, topic in settings.topics.items()},
         window=Window(
@@ -75,4 +106,41 @@ def intake_of(settings: Settings, store: Store, clock: WallClock | EventClock) -
         clock=clock,
         max_record_bytes=settings.ingest.max_record_bytes,
         watermarks={place: state.watermark_us for place, state in store.partitions.items()},
+    )
+
+
+def receivers_of(settings: Settings) -> list[Receiver]:
+    """Return who is told of alerts."""
+    slack = settings.slack
+    timeout_s = slack.timeout.total_seconds()
+    receivers: list[Receiver] = [Log()]
+    if slack.bot_token and slack.channel:
+        token = slack.bot_token.get_secret_value()
+        receivers.append(
+            SlackBot(
+                token=token, channel=slack.channel, base_url=slack.base_url, timeout_s=timeout_s
+            )
+        )
+    elif slack.webhook_url:
+        url = slack.webhook_url.get_secret_value()
+        receivers.append(SlackWebhook(url=url, timeout_s=timeout_s))
+    return receivers
+
+
+def judging_of(
+    settings: Settings,
+    state: State,
+    receivers: Sequence[Receiver],
+    now: Callable[[], datetime],
+    *,
+    follow_events: bool,
+) -> Judging:
+    """Return what judges the rules of the files; raise ConfigError where those are wrong."""
+    return Judging(
+        state,
+        rules=settings.rules.path,
+        keep_at=Path(f"{settings.store.path}.rules"),
+        receivers=[receiver.name for receiver in receivers],
+        now=now,
+        follow_events=follow_events,
     )

@@ -55,11 +55,12 @@ class Publisher(Protocol):
 
 
 class Enforce:
-    """Publishes directives; `publish` may be called from any thread and never waits."""
+    """Publishes directives, those that come by `issued` and those that the topic lacks."""
 
     def __init__(
         self,
         *,
+        issued: "queue.SimpleQueue[Sequence[Directive]]",
         reader: Callable[[], Reader],
         publisher: Callable[[], Publisher],
         adopt: Callable[[Sequence[Directive], int], Sequence[Directive]],
@@ -77,15 +78,11 @@ class Enforce:
         self._give_up = give_up
         self._now = now
         self._lease = lease
-        self._waiting: queue.SimpleQueue[Sequence[Directive]] = queue.SimpleQueue()
+        self._issued = issued
         self._unsent: dict[str, Directive] = {}
         self._standing: dict[str, Directive] = {}
         self._version = 0
         self.trouble: str | None = None
-
-    def publish(self, directives: Sequence[Directive]) -> None:
-        """Take over directives that are stored."""
-        self._waiting.put(directives)
 
     def run(self, stop: threading.Event) -> None:
         """Publish until `stop` is set; begin anew after every passing error.
@@ -173,15 +170,15 @@ class Enforce:
 
     def _receive(self, wait_s: float) -> None:
         try:
-            for directive in self._waiting.get(timeout=wait_s) if wait_s else self._taken():
+            for directive in self._issued.get(timeout=wait_s) if wait_s else self._taken():
                 self._owe(directive)
         except queue.Empty:
             return
 
     def _taken(self) -> list[Directive]:
         taken: list[Directive] = []
-        while not self._waiting.empty():
-            taken += self._waiting.get_nowait()
+        while not self._issued.empty():
+            taken += self._issued.get_nowait()
         return taken
 
     def _owe(self, directive: Directive) -> None:

@@ -1,5 +1,6 @@
 """Rules reloaded from real files, directives published to a ledger, calls between threads."""
 
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -366,6 +367,7 @@ class Judge:
     enforcing: bool = True
     alive: bool = True
     given_up: list[Exception] = field(default_factory=list)
+    issued: queue.SimpleQueue[Sequence[Directive]] = field(default_factory=queue.SimpleQueue)
 
     def adopt(self, standing: Sequence[Directive], version: int) -> Sequence[Directive]:
         self.adopted.append((list(standing), version))
@@ -374,6 +376,7 @@ class Judge:
 
     def enforce(self, topic: Topic) -> Enforce:
         return Enforce(
+            issued=self.issued,
             reader=topic.open,
             publisher=topic.open,
             adopt=self.adopt,
@@ -405,7 +408,7 @@ def test_published_directives_come_in_the_order_of_their_versions() -> None:
     enforce = judge.enforce(topic)
     with running(enforce.run, nothing):
         assert until(lambda: bool(topic.heartbeats))
-        enforce.publish([directive("d", 6), directive("c", 5)])
+        judge.issued.put([directive("d", 6), directive("c", 5)])
         assert until(lambda: len(topic.directives) == 4)
         assert until(lambda: topic.heartbeats[-1].version == 6)
     versions = [record.version for record in topic.records]
@@ -417,9 +420,9 @@ def test_the_newest_version_wins_while_waiting() -> None:
     """Of two versions of a directive that wait, the older is never sent, whichever came last."""
     topic, judge = Topic(), Judge(lacking=[directive("red", 2)])
     enforce = judge.enforce(topic)
-    enforce.publish([directive("red", 3)])
-    enforce.publish([directive("blue", 5)])
-    enforce.publish([directive("blue", 4)])
+    judge.issued.put([directive("red", 3)])
+    judge.issued.put([directive("blue", 5)])
+    judge.issued.put([directive("blue", 4)])
     with running(enforce.run, nothing):
         assert until(lambda: bool(topic.heartbeats))
     assert topic.directives == [directive("red", 3), directive("blue", 5)]
@@ -430,7 +433,7 @@ def test_a_passing_fault_keeps_what_is_owed() -> None:
     topic, judge = Topic(), Judge()
     topic.faults = [TransientError("no broker")] * 5
     enforce = judge.enforce(topic)
-    enforce.publish([directive("red", 1)])
+    judge.issued.put([directive("red", 1)])
     troubles: set[str | None] = set()
 
     def told() -> bool:
@@ -455,7 +458,7 @@ def test_versions_in_heartbeats_never_go_back() -> None:
         topic.records = []
         topic.faults = [TransientError("no broker")]
         assert until(lambda: len(judge.adopted) == 2 and bool(topic.heartbeats))
-        enforce.publish([directive("red", 10)])
+        judge.issued.put([directive("red", 10)])
         assert until(lambda: topic.heartbeats[-1].version == 10)
     versions = [one.version for one in topic.heartbeats]
     assert versions[0] == 9
@@ -506,7 +509,7 @@ def test_the_topic_is_left_alone_before_a_rule_enforces() -> None:
     """Whoever only watches needs no topic; what is handed in before it is wanted is kept."""
     topic, judge = Topic(), Judge(enforcing=False)
     enforce = judge.enforce(topic)
-    enforce.publish([directive("red", 1)])
+    judge.issued.put([directive("red", 1)])
     with running(enforce.run, nothing):
         assert not threading.Event().wait(0.1)
         assert topic.opened == 0

@@ -42,7 +42,7 @@ OWNERS: Final[dict[str, set[str]]] = {
     "ruamel-yaml": {"."},
     "slack-sdk": {"actions/slack"},
     "structlog": {
-        *(".", "actions", "actions/slack", "daemon", "gate"),
+        *(".", "actions", "actions/slack", "adapters", "daemon", "gate"),
         *("loops", "loops/evaluate", "loops/ingest", "rulebook"),
     },
     "typer": {"cli"},

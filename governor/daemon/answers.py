@@ -1,0 +1,80 @@
+"""What the control API answers: alerts, throttles and rules as rows of JSON."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from governor.core.alerts import Alert
+from governor.core.directives import Directive, WireCondition
+from governor.core.notifications import amount_text
+from governor.core.rules.budget import Budget
+
+MAX_LISTED: Final = 1_000
+"""Alerts in one answer."""
+
+
+def alert_rows(
+    recent: Iterable[Alert], open_now: Iterable[tuple[Alert, int]], rules: Mapping[str, Budget]
+) -> list[dict[str, Any]]:
+    """Return alerts as rows, those of open periods with the amount of now."""
+    live = {alert.key.id: amount for alert, amount in open_now}
+    return [
+        _alert_row(alert, live.get(alert.key.id, alert.amount), rules.get(alert.key.rule))
+        for alert in recent
+    ]
+
+
+def throttle_row(directive: Directive) -> dict[str, Any]:
+    """Return a directive as a row."""
+    return {
+        "id": directive.id,
+        "effect": directive.effect.value,
+        "rule": directive.rule,
+        "rate": f"{directive.rate_requests} in {directive.rate_span_s} s",
+        "each": directive.each,
+        "fail": directive.fail.value,
+        "reason": directive.reason,
+        "scope": {name: _scope_text(found) for name, found in directive.scope.items()},
+        "version": directive.version,
+        "issued_at": directive.issued_at,
+        "until": directive.until,
+        "released_by": directive.released_by,
+        "alert": directive.alert,
+        "evidence": directive.evidence,
+    }
+
+
+def rule_row(rule: Budget) -> dict[str, Any]:
+    """Return a rule as a row."""
+    return {
+        "id": rule.id,
+        "kind": "budget",
+        "mode": rule.mode.value,
+        "owner": rule.owner,
+        "limit": rule.limit_text,
+        "place": rule.place,
+    }
+
+
+def _alert_row(alert: Alert, amount: int, rule: Budget | None) -> dict[str, Any]:
+    group = dict(zip(rule.per, alert.key.group, strict=False)) if rule else None
+    return {
+        "id": alert.key.id,
+        "rule": alert.key.rule,
+        "group": group if group is not None else list(alert.key.group),
+        "period": alert.key.period.name,
+        "phase": alert.phase.value,
+        "level": str(alert.level) if alert.level else None,
+        "mode": alert.mode.value,
+        "amount": amount,
+        "value": amount_text(rule.measure, amount) if rule else None,
+        "limit": rule.limit_text if rule else None,
+        "health": alert.health.value,
+        "fired_at": alert.fired_at,
+        "ended_at": alert.ended_at,
+        "ending": alert.ending.value if alert.ending else None,
+    }
+
+
+def _scope_text(condition: WireCondition) -> str:
+    said = ", ".join((*condition.values, *(f"like {glob}" for glob in condition.like)))
+    return f"not {said}" if condition.not_ else said
