@@ -269,6 +269,9 @@ class ApacheKafka(KafkaTopics):
             # after a SIGKILL the old incarnation must time out before the new one may lead
             "broker.session.timeout.ms": 3000,
             "broker.heartbeat.interval.ms": 500,
+            # a topic keeps records of any age, unless it has a retention of its own:
+            # a test's events are dated as the test needs them, not as today is
+            "log.retention.ms": -1,
             # retention and compaction act within seconds, so that a test can wait for them
             "log.initial.task.delay.ms": 500,
             "log.retention.check.interval.ms": 500,

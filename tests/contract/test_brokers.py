@@ -207,7 +207,7 @@ def test_an_outage_is_silence(broker: Any, partition: TopicPartition) -> None:
         with away(broker):
             began = monotonic()
             assert consumer.poll(timeout_ms=1000) == {}
-            assert monotonic() - began < 3
+            assert monotonic() - began < 10
         produce(broker, partition, [b"after"])
         records = read(consumer, partition, 1, within_s=OUTAGE_TIMEOUT_S)
     assert [(record.offset, record.value) for record in records] == [(1, b"after")]

@@ -128,7 +128,7 @@ def test_a_lease_runs_out(site: Site) -> None:
         gate.await_throttled("free")
         assert gate.is_throttled("trial")
         gate.await_throttled("free", wanted=False)
-        assert LEASE.total_seconds() - 0.5 < time.monotonic() - sent < LEASE.total_seconds() + 2
+        assert LEASE.total_seconds() - 0.5 < time.monotonic() - sent < LEASE.total_seconds() + 5
         assert gate.is_throttled("trial")
         status, text = gate.ask("/readyz")
         assert status == 200
