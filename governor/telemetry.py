@@ -14,12 +14,17 @@ REGISTRY: Final = CollectorRegistry()
 
 EVENTS: Final = Counter(
     "governor_events",
-    "Usage events by what became of them: counted, duplicate or rejected.",
+    "Events, of business too, by what became of them: counted, duplicate or rejected.",
     ["outcome"],
     registry=REGISTRY,
 )
 REJECTS: Final = Counter(
     "governor_rejects", "Records set aside, by reason.", ["reason"], registry=REGISTRY
+)
+IGNORED: Final = Counter(
+    "governor_ignored",
+    "What records held beside usage, such as spans of agents and tools.",
+    registry=REGISTRY,
 )
 LATE: Final = Counter(
     "governor_events_late", "Counted events that came late for their partition.", registry=REGISTRY
@@ -27,6 +32,11 @@ LATE: Final = Counter(
 UNPRICED: Final = Counter(
     "governor_events_unpriced",
     "Counted events without a known price; caps count a stand-in for them.",
+    registry=REGISTRY,
+)
+UNPRICED_MODELS: Final = Gauge(
+    "governor_unpriced_models",
+    "Models that people were told of for want of a price; up to 20, and one for all others.",
     registry=REGISTRY,
 )
 COST: Final = Counter(
@@ -103,6 +113,11 @@ TRANSITIONS: Final = Counter(
     registry=REGISTRY,
 )
 RULES_LOADED: Final = Gauge("governor_rules_loaded", "Rules in force.", registry=REGISTRY)
+PRICES_REJECTED: Final = Gauge(
+    "governor_prices_rejected",
+    "1 while the price file is wrong and the last good prices are in force.",
+    registry=REGISTRY,
+)
 RULES_REJECTED: Final = Gauge(
     "governor_rules_rejected",
     "1 while the rule files are wrong and the last good rules are in force.",

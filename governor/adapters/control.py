@@ -13,13 +13,13 @@ import socketserver
 import struct
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 from governor.core.errors import ConfigError, GovernorError, TransientError
 
@@ -28,6 +28,7 @@ POLL_S: Final = 0.1
 """How often a server looks whether it is to close."""
 MAX_SOCKET_PATH_BYTES: Final = 107
 MAX_TARGET_CHARACTERS: Final = 256
+MAX_FIELDS: Final = 10
 
 _PEER: Final = struct.Struct("3i")  # struct ucred of Linux: pid, uid, gid
 
@@ -41,37 +42,60 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
-    """What the daemon does when asked; each returns what is answered as JSON.
+class Call:
+    """One order: who gives it, the names in its path, and what it asks after the `?`."""
 
-    `release` returns None where no such throttle holds.
+    caller: Caller
+    names: tuple[str, ...]
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is done at a path such as `/v1/throttles/<id>/release`.
+
+    `carry_out` returns what is answered as JSON, or None where there is none of that name; then
+    `missing` says so, `{!r}` being the name.
     """
 
-    alerts: Callable[[Caller], Any]
-    throttles: Callable[[Caller], Any]
-    release: Callable[[str, Caller], Any]
-    rules: Callable[[Caller], Any]
-    reload: Callable[[Caller], Any]
+    method: str
+    path: str
+    carry_out: Callable[[Call], Any]
+    missing: str = ""
+
+
+class Orders:
+    """What the daemon does when asked."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self._routes = [(route, tuple(_parts(route.path))) for route in routes]
+        known = " ".join(f"{route.method} {route.path}" for route in routes)
+        self._unknown = {"error": f"there are {known}"}
 
     def answer(self, method: str, path: str, caller: Caller) -> tuple[int, Any]:
         """Return status code and body for a request."""
-        parts = [unquote(part) for part in path.partition("?")[0].strip("/").split("/")]
-        match method, parts:
-            case "GET", ["v1", "alerts"]:
-                return 200, self.alerts(caller)
-            case "GET", ["v1", "throttles"]:
-                return 200, self.throttles(caller)
-            case "POST", ["v1", "throttles", name, "release"]:
-                done = self.release(name[:MAX_TARGET_CHARACTERS], caller)
-                return (200, done) if done else (404, {"error": f"no throttle {name[:64]!r} holds"})
-            case "GET", ["v1", "rules"]:
-                return 200, self.rules(caller)
-            case "POST", ["v1", "rules", "reload"]:
-                return 200, self.reload(caller)
-        return 404, {
-            "error": "there are GET /v1/alerts /v1/throttles /v1/rules,"
-            " POST /v1/throttles/<id>/release /v1/rules/reload"
-        }
+        place, _, asked = path.partition("?")
+        parts = [unquote(part) for part in _parts(place)]
+        for route, pattern in self._routes:
+            if route.method == method and _fits(pattern, parts):
+                names = [part for part, word in zip(parts, pattern, strict=True) if word[:1] == "<"]
+                fields = dict(parse_qsl(asked, max_num_fields=MAX_FIELDS))
+                cut = tuple(name[:MAX_TARGET_CHARACTERS] for name in names)
+                done = route.carry_out(Call(caller, cut, fields))
+                if done is None:
+                    return 404, {"error": route.missing.format(*(name[:64] for name in cut))}
+                return 200, done
+        return 404, self._unknown
+
+
+def _parts(path: str) -> list[str]:
+    return path.strip("/").split("/")
+
+
+def _fits(pattern: Sequence[str], parts: Sequence[str]) -> bool:
+    return len(pattern) == len(parts) and all(
+        word[:1] == "<" or word == part for word, part in zip(pattern, parts, strict=True)
+    )
 
 
 class Control:

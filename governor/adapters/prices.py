@@ -1,4 +1,4 @@
-"""Stage 3, the catalogue: genai-prices compiled once into dated prices, and names looked up in it.
+"""Stage 3, the catalogue: genai-prices compiled into dated prices, and names looked up in it.
 
 The library answers one request in 250 us; compiled, a price is a row to join and a cost is integer
 arithmetic. Which price is in force, and which tier, the library itself says for each cell.
@@ -18,6 +18,7 @@ from genai_prices.types import (
     MatchLogic,
     ModelInfo,
     ModelPrice,
+    PriceVariant,
     Provider,
     StartDateConstraint,
     TieredPrices,
@@ -29,11 +30,13 @@ from governor.core.pricing import (
     FIRST_INSTANT,
     LAST_INSTANT,
     SECONDS_PER_DAY,
+    STANDARD,
     UNBOUNDED_TOKENS,
     ModelKey,
     Price,
     Rates,
     femto_per_unit,
+    tier_of,
 )
 
 Edge = TypeVar("Edge", datetime, int)
@@ -111,27 +114,50 @@ PROVIDER_ALIAS_PREFIXES: Final = {
 """Names with many endings that mean one provider: `bedrock_converse`, `gcp.vertex_ai`."""
 
 
+TIER_KEYS: Final = ("processing", "service_tier", "speed")
+"""What of a request's context is a service tier; the value is what we call it."""
+
+
+NO_PROVIDER: Final = frozenset({"unknown", "litellm"})
+"""What events have for a provider where their sender does not know one."""
+
+
 class Catalogue:
-    """The list prices bundled with genai-prices, without its batch, flex and priority variants."""
+    """The list prices bundled with genai-prices, by service tier."""
 
     def __init__(self) -> None:
         self.version: Final = f"genai-prices {genai_prices.__version__}"
-        self._providers: Final = get_snapshot().providers
+        self._snapshot: Final = get_snapshot()
+        self._providers: Final = self._snapshot.providers
         self._provider_by_id: Final = {provider.id: provider for provider in self._providers}
-        self._key_of: Final = {
-            id(model): ModelKey(provider.id, model.id)
+        self._models: Final = {
+            ModelKey(provider.id, model.id): model
             for provider in self._providers
             for model in provider.models
         }
+        self._key_of: Final = {id(model): key for key, model in self._models.items()}
+        self._compiled: Final[dict[tuple[ModelKey, str], list[Price]]] = {}
 
     def prices(self) -> list[Price]:
-        """Compile each model into the fewest cells; a model with no rate we know gives none."""
-        return [
-            price
-            for provider in self._providers
-            for model in provider.models
-            for price in _cells(ModelKey(provider.id, model.id), model, self.version)
-        ]
+        """Return the standard price of every model; a model with no rate we know has none."""
+        return [price for key in self._models for price in self.cells(key, STANDARD)]
+
+    def cells(self, key: ModelKey, tier: str) -> list[Price]:
+        """Return the cells of a model at a service tier, which say their tier.
+
+        Where and while the list has no price for a tier, they are those of the standard one.
+        """
+        found = self._compiled.get((key, tier))
+        if found is None:
+            found = list(_cells(key, self._models[key], tier, self.version))
+            self._compiled[key, tier] = found
+        return found
+
+    def tiers(self, key: ModelKey) -> list[str]:
+        """Return the tiers that a model has prices for, the standard one first."""
+        variants = self._models[key].price_variants or ()
+        named = [tier for variant in variants for tier in [_tier_of(variant)] if tier]
+        return list(dict.fromkeys([STANDARD, *named]))
 
     def resolve(self, provider: str, model: str) -> ModelKey | None:
         """Return the key of what an event calls `model` of `provider`, None where unknown.
@@ -141,9 +167,11 @@ class Catalogue:
         without prices, since the catalogue knows models that it cannot price.
         """
         reference = model.strip()
-        if provider.strip().lower() == "litellm":
+        if provider.strip().lower() in NO_PROVIDER and "/" in reference:
             provider, _, reference = reference.partition("/")
         owner = self._find_provider(provider)
+        if owner is None and provider.strip().lower() in NO_PROVIDER:
+            owner = self._find_maker(reference)
         if owner is None:
             return None
         found = owner.find_model(reference, all_providers=self._providers)
@@ -153,6 +181,14 @@ class Catalogue:
         """Return the catalogue's id of what an event calls `provider`, None where unknown."""
         found = self._find_provider(provider)
         return None if found is None else found.id
+
+    def _find_maker(self, reference: str) -> Provider | None:
+        """Return whose model it is by its name alone, where the library tells."""
+        try:
+            found, _ = self._snapshot.find_provider_model(reference, None, None, None)
+        except LookupError:
+            return None
+        return found
 
     def _find_provider(self, provider: str) -> Provider | None:
         name = provider.strip().lower()
@@ -179,25 +215,37 @@ def _equals(clause: MatchLogic | None, name: str) -> bool:
     return isinstance(clause, ClauseEquals) and clause.is_match(name)
 
 
-def _cells(key: ModelKey, model: ModelInfo, source: str) -> Iterator[Price]:
-    """Cut time, the day and the context length where the library may change its answer, and ask."""
-    days, seconds, tokens = _edges(model)
+def _tier_of(variant: PriceVariant) -> str | None:
+    """Return the service tier of a variant, None where it is about something else."""
+    ((name, value), *others) = variant.when.items()
+    tier = tier_of(value) if name in TIER_KEYS and not others else STANDARD
+    return None if tier == STANDARD else tier
 
-    def of_day(day: datetime) -> _Runs[int, _Runs[int, Rates]]:
+
+def _cells(key: ModelKey, model: ModelInfo, tier: str, source: str) -> Iterator[Price]:
+    """Cut time, the day and the context length where the library may change its answer, and ask."""
+    variants = [variant for variant in model.price_variants or () if _tier_of(variant) == tier]
+    context = {name: value for variant in variants for name, value in variant.when.items()}
+    days, seconds, tokens = _edges(model, variants)
+
+    def of_day(day: datetime) -> _Runs[int, _Runs[int, tuple[str, Rates]]]:
         return _runs(seconds, lambda second: of_instant(day + timedelta(seconds=second)))
 
-    def of_instant(instant: datetime) -> _Runs[int, Rates]:
-        in_force = model.get_prices(instant)
-        return _runs(tokens, lambda input_tokens: _rates(in_force, input_tokens))
+    def of_instant(instant: datetime) -> _Runs[int, tuple[str, Rates]]:
+        offered = any(v.constraint is None or v.constraint.active(instant) for v in variants)
+        at_tier = tier if offered else STANDARD
+        in_force = model.get_prices(instant, context)
+        return _runs(tokens, lambda input_tokens: (at_tier, _rates(in_force, input_tokens)))
 
     for starts_at, ends_at, of_seconds in _runs(days, of_day):
         for from_second, until_second, of_tokens in of_seconds:
-            for from_tokens, until_tokens, rates in of_tokens:
+            for from_tokens, until_tokens, (at_tier, rates) in of_tokens:
                 if rates != Rates():
                     yield Price(
                         key=key,
                         rates=rates,
                         source=source,
+                        tier=at_tier,
                         starts_at=starts_at,
                         ends_at=ends_at,
                         from_second=from_second,
@@ -207,12 +255,15 @@ def _cells(key: ModelKey, model: ModelInfo, source: str) -> Iterator[Price]:
                     )
 
 
-def _edges(model: ModelInfo) -> tuple[list[datetime], list[int], list[int]]:
+def _edges(
+    model: ModelInfo, variants: Sequence[PriceVariant]
+) -> tuple[list[datetime], list[int], list[int]]:
     days = {FIRST_INSTANT, LAST_INSTANT}
     seconds = {0, SECONDS_PER_DAY}
     tokens = {0, UNBOUNDED_TOKENS}
     tables = [model.prices] if isinstance(model.prices, ModelPrice) else []
-    for conditional in () if isinstance(model.prices, ModelPrice) else model.prices:
+    conditions = () if isinstance(model.prices, ModelPrice) else model.prices
+    for conditional in (*conditions, *variants):
         tables.append(conditional.prices)
         match conditional.constraint:
             case StartDateConstraint(start_date):

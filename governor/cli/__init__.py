@@ -10,7 +10,9 @@ from governor.cli import (
     config,
     demo,
     gate,
+    prices,
     produce,
+    rerate,
     rules,
     run,
     sql,
@@ -45,6 +47,8 @@ app.add_typer(topics.app, name="topics")
 app.command()(status.status)
 app.command()(sql.sql)
 app.add_typer(rules.app, name="rules")
+prices.app.command()(rerate.rerate)
+app.add_typer(prices.app, name="prices")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(throttles.app, name="throttles")
 app.add_typer(config.app, name="config")

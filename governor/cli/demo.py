@@ -165,7 +165,7 @@ def _summary(outcome: Outcome) -> list[str]:
 
 def _alerts(outcome: Outcome) -> str:
     levels = next(check.found for check in outcome.story if isinstance(check.found, list))
-    return f"one message in Slack, that said in turn: {', '.join(levels)}"
+    return f"one message in Slack about the budget, that said in turn: {', '.join(levels)}"
 
 
 def _closing(outcome: Outcome) -> str:

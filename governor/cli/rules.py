@@ -3,18 +3,16 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
 from governor.cli.options import AsJson, ConfigFile
-from governor.documents import LINE_BREAK, Problem
-from governor.rulebook import Checked, RuleFile
+from governor.cli.problems import EXIT_WRONG, count, problem_lines, problem_rows
+from governor.rulebook import Checked
 from governor.rulebook import check as check_files
 from governor.settings import load
 
-EXIT_WRONG: Final = 2
-MAX_LINE_CHARACTERS: Final = 100
 app = typer.Typer(help="Check the rule files.", no_args_is_help=True)
 
 
@@ -53,43 +51,13 @@ def _document(checked: Checked) -> dict[str, Any]:
             {"path": str(file.path), "rules": [name for name, _, _ in file.ids]}
             for file in checked.files
         ],
-        "problems": [
-            {
-                "path": str(problem.path),
-                "line": problem.line,
-                "column": problem.column,
-                "message": problem.message,
-            }
-            for problem in checked.problems
-        ],
+        "problems": problem_rows(checked.problems),
     }
 
 
 def _lines(checked: Checked) -> Iterator[str]:
-    sources = {file.path: _source(file) for file in checked.files}
-    for problem in checked.problems:
-        yield str(problem)
-        yield from _quoted(problem, sources.get(problem.path, []))
+    yield from problem_lines(checked.problems, {file.path: file.raw for file in checked.files})
     for file in checked.files:
         wrong = sum(problem.path == file.path for problem in checked.problems)
-        outcome = _count(wrong, "problem") if wrong else "ok"
-        yield f"{file.path}: {_count(len(file.ids), 'rule')}, {outcome}"
-
-
-def _source(file: RuleFile) -> list[str]:
-    return LINE_BREAK.split(file.raw.decode("utf-8-sig", "replace"))
-
-
-def _quoted(problem: Problem, source: list[str]) -> Iterator[str]:
-    """Yield the line of a problem and a caret below its column; long lines are cut around it."""
-    if not 0 < problem.line <= len(source):
-        return
-    line, column = source[problem.line - 1], problem.column - 1
-    start = max(0, column - MAX_LINE_CHARACTERS // 2)
-    part = line[start : start + MAX_LINE_CHARACTERS]
-    yield "    " + "".join(letter if letter.isprintable() else " " for letter in part)
-    yield "    " + " " * (column - start) + "^"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+        outcome = count(wrong, "problem") if wrong else "ok"
+        yield f"{file.path}: {count(len(file.ids), 'rule')}, {outcome}"

@@ -7,7 +7,7 @@ how a batch was cut, and a replay lists the same events.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
@@ -16,10 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from governor.core.positions import PartitionId
-from governor.core.usage import QUANTITIES, Reason, Record, Reject
+from governor.core.usage import QUANTITIES, Reason, Record, Reject, micros
 
 NO_WATERMARK_US: Final = -(2**62)
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _PLACE: Final = ("topic", "partition", "offset")
 _MICROSECOND: Final = timedelta(microseconds=1)
 _NO_USAGE: Final = (
@@ -53,11 +52,6 @@ class Admitted:
     rejects: list[Reject]
     repeats: Mapping[PartitionId, int]
     watermarks: Mapping[PartitionId, int]
-
-
-def micros(instant: datetime) -> int:
-    """Return an aware instant as whole microseconds since 1970 UTC."""
-    return (instant - _EPOCH) // _MICROSECOND
 
 
 def newest_time_us(events: pa.Table) -> int | None:
@@ -177,6 +171,6 @@ def _rejects(
             when = f"event_time {np.datetime64(int(times[row]), 'us')}Z"
             detail = f"{when}{limits[reason]}" if reason in limits else _NO_USAGE
             origin = origins[row]
-            reject = Reject(*places[row], origin.offset, reason, detail, origin.value)
+            reject = Reject.of(places[row].topic, origin, reason, detail)
             rejects.setdefault(row, reject)
     return [rejects[row] for row in sorted(rejects)]

@@ -42,14 +42,17 @@ class Span:
 class Batch:
     """Admitted events (`EVENT_SCHEMA` with topic, partition, offset and late), rejects and spans.
 
-    `models` are the distinct (provider, model) pairs of the events; `now` is when they were judged.
+    `business` are the business events (`BUSINESS_SCHEMA`).
+    `ignored` counts what the records held beside usage, such as the spans of agents; `now` is when
+    they were judged.
     """
 
     spans: tuple[Span, ...]
     events: pa.Table
+    business: pa.Table
     rejects: tuple[Reject, ...]
-    models: frozenset[tuple[str, str]]
     now: datetime
+    ignored: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,10 @@ class ConfigError(GovernorError):
 class DecodeError(GovernorError):
     """One record cannot be read as a usage event; `reason` is one of `core.usage.Reason`."""
 
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
 
 class TransientError(GovernorError):
     """The world is not ready (broker away, disk full); the same call may succeed later.

@@ -104,8 +104,8 @@ def notice_of(
     )
 
 
-def rejection_notice(name: str, why: str, now: datetime) -> Notice:
-    """Return what to say when the rule files are refused and the last good rules stay in force."""
+def rejection_notice(name: str, title: str, summary: str, now: datetime) -> Notice:
+    """Return what to say when files that people edit are refused."""
     return Notice(
         message=f"{name}-{now:%Y%m%dT%H%M%S.%f}",
         alert=name,
@@ -115,8 +115,8 @@ def rejection_notice(name: str, why: str, now: datetime) -> Notice:
         mode=Mode.NOTIFY,
         level=Level.CRITICAL,
         resolved=None,
-        title="Rule files refused",
-        summary=f"The last good rules stay in force. {why}"[:MAX_TEXT_CHARACTERS],
+        title=title,
+        summary=summary[:MAX_TEXT_CHARACTERS],
         value="",
         limit="",
         percent=None,

@@ -29,5 +29,10 @@ ROLLUP_MEASURES: Final = {
     "cost_nano": "sum(cost_nano)::HUGEINT",
     "cap_nano": "sum(cap_nano)::HUGEINT",
     "unpriced_events": "count(*) FILTER (cost_nano IS NULL)",
+    "unpriced_tokens": "coalesce(sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0))"
+    " FILTER (cost_nano IS NULL), 0)::BIGINT",
+    "unpriced_nano": "coalesce(sum(cap_nano) FILTER (cost_nano IS NULL), 0)::HUGEINT",
+    "reported_nano": "sum(reported_cost_nano) FILTER (cost_nano IS NOT NULL)::HUGEINT",
+    "compared_nano": "sum(cost_nano) FILTER (reported_cost_nano IS NOT NULL)::HUGEINT",
 }
 """Each measure and the sum over events that it is."""

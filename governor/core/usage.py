@@ -7,13 +7,17 @@ cache reads, cache writes, audio and images too, `output_tokens` holds reasoning
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Meta, Struct
 from msgspec.structs import astuple
+
+from governor.core.redaction import pseudonym, redacted, without_personal_data
 
 MAX_NAME_CHARACTERS: Final = 256
 MAX_QUANTITY: Final = 10**10
@@ -23,6 +27,11 @@ MAX_DETAIL_CHARACTERS: Final = 500
 
 Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARACTERS)]
 Quantity = Annotated[int, Meta(ge=0, le=MAX_QUANTITY)]
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+Money = Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,12})?$")]
+"""US dollars as decimal digits in a text, so that no float takes part."""
 Instant = Annotated[datetime, Meta(tz=True)]
 Tags = Annotated[dict[Name, Annotated[str, Meta(max_length=256)]], Meta(max_length=MAX_TAGS)]
 
@@ -71,6 +80,7 @@ class UsageEvent(Struct, gc=False, forbid_unknown_fields=True):
     compute_ms: Quantity | None = None
     requests: Quantity = 1
     duration_ms: Quantity | None = None
+    reported_cost_usd: Money | None = None
     tags: Tags | None = None
 
 
@@ -143,10 +153,21 @@ class Record(Protocol):
     def value(self) -> bytes | None:
         """Its bytes; None for a tombstone."""
 
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Its headers, in order; names may repeat."""
+
+    @property
+    def timestamp(self) -> int:
+        """When it was written, milliseconds since 1970; by the producer or the broker."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A record set aside: where it stands, why, and its bytes as they came."""
+    """A record set aside: where it stands, why, and what is kept of it (see `core.redaction`).
+
+    `size` is how many bytes it had; None for a tombstone.
+    """
 
     topic: str
     partition: int
@@ -154,15 +175,21 @@ class Reject:
     reason: Reason
     detail: str
     raw: bytes | None
+    size: int | None
 
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """What a format makes of the records of one topic; `origins[i]` is where `events[i]` stood."""
-
-    events: list[UsageEvent]
-    origins: list[Record]
-    rejects: list[Reject]
+    @classmethod
+    def of(cls, topic: str, record: Record, reason: Reason, detail: str) -> "Reject":
+        """Set a record of a topic aside."""
+        value = record.value
+        return cls(
+            topic,
+            record.partition,
+            record.offset,
+            reason,
+            detail[:MAX_DETAIL_CHARACTERS],
+            redacted(value),
+            None if value is None else len(value),
+        )
 
 
 EVENT_SCHEMA: Final = pa.schema(
@@ -172,23 +199,46 @@ EVENT_SCHEMA: Final = pa.schema(
         ("event_time", pa.timestamp("us", "UTC")),
         *((name, pa.string()) for name in UsageEvent.__struct_fields__[3:23]),
         *((name, pa.int64()) for name in UsageEvent.__struct_fields__[23:37]),
+        ("reported_cost_nano", pa.int64()),
         ("tags", pa.map_(pa.string(), pa.string())),
     ]
 )
 """The columns of a batch, in the order of `UsageEvent`; times are microseconds UTC."""
 
 
+def micros(instant: datetime) -> int:
+    """Return an aware instant as whole microseconds since 1970 UTC."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
 def table_of(events: Sequence[UsageEvent]) -> pa.Table:
-    """Turn decoded events into columns (`EVENT_SCHEMA`), row i from `events[i]`."""
+    """Turn decoded events into columns (`EVENT_SCHEMA`), row i from `events[i]`.
+
+    Addresses and keys in place of names are replaced by hashes.
+    """
     if not events:
         return EVENT_SCHEMA.empty_table()
-    *columns, tags = zip(*map(astuple, events), strict=True)
+    *columns, reported, tags = zip(*map(astuple, events), strict=True)
     arrays = [
         pa.array(column, field.type)
-        for column, field in zip(columns, list(EVENT_SCHEMA)[:-1], strict=True)
+        for column, field in zip(columns, list(EVENT_SCHEMA)[:-2], strict=True)
     ]
+    arrays.append(_nano(reported))
     some = tags.count(None) < len(tags)
-    pairs = [None if tag is None else [*tag.items()] for tag in tags] if some else None
+    pairs = [None if tag is None else _impersonal(tag) for tag in tags] if some else None
     tag_type = EVENT_SCHEMA.field("tags").type
     arrays.append(pa.nulls(len(events), tag_type) if pairs is None else pa.array(pairs, tag_type))
-    return pa.Table.from_arrays(arrays, schema=EVENT_SCHEMA)
+    return without_personal_data(pa.Table.from_arrays(arrays, schema=EVENT_SCHEMA))
+
+
+def _impersonal(tags: dict[str, str]) -> list[tuple[str, str]]:
+    return [(name, pseudonym(text) if "@" in text else text) for name, text in tags.items()]
+
+
+def _nano(usd: Sequence[str | None]) -> pa.Array:
+    """Return dollars as nano-dollars, rounded half to even; exact on the way."""
+    if usd.count(None) == len(usd):
+        return pa.nulls(len(usd), pa.int64())
+    exact = pa.array(usd, pa.string()).cast(pa.decimal128(21, 12))
+    nano = pc.multiply(pc.round(exact, 9, "half_to_even"), pa.scalar(Decimal(10**9)))
+    return nano.cast(pa.decimal128(38, 0)).cast(pa.int64())

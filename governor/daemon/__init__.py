@@ -17,19 +17,23 @@ from governor import __version__, telemetry
 from governor.adapters.duckdb.rates import RateTable
 from governor.adapters.duckdb.state import State
 from governor.adapters.duckdb.store import Store
-from governor.adapters.kafka.lag import GroupOffsets
 from governor.adapters.prices import Catalogue
 from governor.adapters.probes import Pages, Probes
 from governor.core.batches import Tally
 from governor.daemon.acting import Acting
 from governor.daemon.clocks import EventClock, WallClock
+from governor.daemon.judging import Judges
 from governor.daemon.parts import (
     connection_of,
     file_options,
     ingest_of,
     judging_of,
+    price_book,
+    pricing_of,
     receivers_of,
+    watch_of,
 )
+from governor.daemon.pricing import tariffs_of
 from governor.loops.ingest import Ingest
 from governor.loops.watch import Watch
 from governor.settings import Settings
@@ -73,39 +77,27 @@ def run(
         wall = wall or WallClock()
         clock = EventClock() if follow_events else wall
         now = partial(wall.at, None)
-        catalogue = Catalogue()
-        rates = RateTable(catalogue.prices(), catalogue.resolve, catalogue.resolve_provider)
-        store = Store(file_options(settings), rates, now)
+        catalogue, book = Catalogue(), price_book(settings)
+        tariffs = tariffs_of(catalogue, book)
+        store = Store(file_options(settings), RateTable(tariffs), now)
         stack.callback(store.close)
         connection = connection_of(settings)
-        state = State(store, now)
-        receivers = receivers_of(settings)
-        judging = (
-            None
-            if drain
-            else judging_of(settings, state, receivers, now, follow_events=follow_events)
-        )
-        ingest = ingest_of(
-            settings, connection, store, clock, wall, judge=judging.evaluate if judging else None
-        )
-        acting = (
-            Acting(settings, connection, judging, state, ingest, receivers=receivers, now=now)
-            if judging
-            else None
-        )
-        watch = Watch(
-            GroupOffsets(connection, group_id=settings.kafka.group_id),
-            lambda: ingest.positions,
-            stall_after_s=settings.ingest.stall_after.total_seconds(),
-        )
+        acting = None
+        if drain:
+            ingest = ingest_of(settings, connection, store, clock, wall, judge=None)
+        else:
+            state, receivers = State(store, now), receivers_of(settings)
+            judging = judging_of(settings, state, receivers, now, follow_events=follow_events)
+            pricing = pricing_of(settings, catalogue, (book, tariffs), store, state, judging, now)
+            judges = Judges([judging.evaluate, pricing])
+            ingest = ingest_of(settings, connection, store, clock, wall, judge=judges)
+            acting = Acting(
+                settings, connection, judging, pricing, state, ingest, receivers=receivers, now=now
+            )
+        watch = watch_of(settings, connection, ingest)
         if acting:
-            pages = _pages(ingest, watch, store, acting)
-            probes = Probes(settings.http.host, settings.http.port, pages)
-            stack.callback(probes.close)
-            _log.info("probes.opened", host=settings.http.host, port=probes.port)
-        watcher = threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True)
-        watcher.start()
-        stack.callback(watcher.join, JOIN_TIMEOUT_S)
+            _open_probes(stack, settings, _pages(ingest, watch, store, acting))
+        _start_thread(stack, watch, stop)
         if acting:
             acting.open(stack, stop)
         stack.callback(stop.set)
@@ -122,6 +114,18 @@ def run(
         summary = Summary(totals=_totals(store), partitions=len(store.partitions))
     _log.info("daemon.stopped", peak_rss_kb=_peak_rss_kb(), **asdict(summary.totals))
     return summary
+
+
+def _open_probes(stack: ExitStack, settings: Settings, pages: Pages) -> None:
+    probes = Probes(settings.http.host, settings.http.port, pages)
+    stack.callback(probes.close)
+    _log.info("probes.opened", host=settings.http.host, port=probes.port)
+
+
+def _start_thread(stack: ExitStack, watch: Watch, stop: threading.Event) -> None:
+    watcher = threading.Thread(target=watch.run, args=(stop,), name="watch", daemon=True)
+    watcher.start()
+    stack.callback(watcher.join, JOIN_TIMEOUT_S)
 
 
 def _peak_rss_kb() -> int:

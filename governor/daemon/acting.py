@@ -4,13 +4,15 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
-from governor.adapters.control import Caller, Control, Orders
+from governor import telemetry
+from governor.adapters.control import Call, Caller, Control, Orders, Route
 from governor.adapters.duckdb.state import State
 from governor.adapters.kafka.connection import Connection
 from governor.adapters.kafka.directives import (
@@ -19,12 +21,15 @@ from governor.adapters.kafka.directives import (
     require_compacted,
 )
 from governor.core.decisions import AuditRow
+from governor.core.errors import ConfigError
 from governor.daemon import answers
 from governor.daemon.judging import Judging
+from governor.daemon.pricing import Pricing
 from governor.loops.deliver import Deliver, Receiver
 from governor.loops.enforce import Enforce, Publisher
 from governor.loops.ingest import Ingest
 from governor.loops.reload import Reload
+from governor.loops.rerate import Rerate
 from governor.settings import Settings
 
 JOIN_TIMEOUT_S: Final = 3.0
@@ -40,6 +45,7 @@ class Acting:
         settings: Settings,
         connection: Connection,
         judging: Judging,
+        pricing: Pricing,
         state: State,
         ingest: Ingest,
         *,
@@ -49,6 +55,7 @@ class Acting:
         self._settings = settings
         self._connection = connection
         self._judging = judging
+        self._pricing = pricing
         self._state = state
         self._ingest = ingest
         self._now = now
@@ -67,10 +74,22 @@ class Acting:
         self._reload = Reload(
             digest=judging.digest,
             apply=lambda: self._apply(Caller("governor", "file")),
-            rejected=lambda why: ingest.ask(lambda: judging.tell_rejected(why)),
+            rejected=lambda why: ingest.ask(lambda: judging.refusals.tell(why)),
             in_force=judging.seen,
             every_s=settings.rules.reload_every.total_seconds(),
+            what="rules",
+            refused=telemetry.RULES_REJECTED,
         )
+        self._reprice = Reload(
+            digest=pricing.digest,
+            apply=lambda: self._apply_prices(Caller("governor", "file")),
+            rejected=lambda why: ingest.ask(lambda: pricing.refusals.tell(why)),
+            in_force=pricing.seen,
+            every_s=settings.prices.reload_every.total_seconds(),
+            what="prices",
+            refused=telemetry.PRICES_REJECTED,
+        )
+        self._rerate = Rerate(pricing, ask=ingest.ask, now=now)
         self._delivers = [
             Deliver(receiver, state, ask=ingest.ask, now=now) for receiver in receivers
         ]
@@ -86,27 +105,39 @@ class Acting:
         for name, loop in (
             ("enforce", self._enforce.run),
             ("reload", self._reload.run),
+            ("reprice", self._reprice.run),
+            ("rerate", self._rerate.run),
             *((f"deliver-{d.name}", d.run) for d in self._delivers),
         ):
             thread = threading.Thread(target=loop, args=(stop,), name=name, daemon=True)
             thread.start()
             stack.callback(thread.join, JOIN_TIMEOUT_S)
-        stack.callback(self._reload.wake)
+        stack.callback(self._wake)
         if threading.current_thread() is threading.main_thread():
-            before = signal.signal(signal.SIGHUP, lambda *_: self._reload.wake())
+            before = signal.signal(signal.SIGHUP, lambda *_: self._wake())
             stack.callback(signal.signal, signal.SIGHUP, before)
 
     @property
     def troubles(self) -> list[str]:
         """What keeps it from acting, in plain lines."""
-        found = [self._reload.trouble, *(deliver.trouble for deliver in self._delivers)]
-        return [trouble for trouble in (self._enforce.trouble, *found) if trouble]
+        found = [self._enforce.trouble, self._reload.trouble, self._reprice.trouble]
+        found += [deliver.trouble for deliver in self._delivers]
+        return [trouble for trouble in found if trouble]
+
+    def _wake(self) -> None:
+        self._reload.wake()
+        self._reprice.wake()
 
     def _apply(self, caller: Caller) -> None:
         loaded = self._judging.load()
         row = self._audit(caller, "rules.reload", loaded.digest[:12], "loaded")
         self._ingest.ask(lambda: self._judging.put_in_force(loaded, row))
         self._judging.loaded(loaded)
+
+    def _apply_prices(self, caller: Caller) -> None:
+        book = self._pricing.load()
+        row = self._audit(caller, "prices.reload", book.digest[:12], "loaded")
+        self._ingest.ask(lambda: self._pricing.put_in_force(book, row))
 
     def _reader(self) -> DirectiveReader:
         topic = self._settings.directives.topic
@@ -118,30 +149,57 @@ class Acting:
         return DirectivePublisher(self._connection, self._settings.directives.topic)
 
     def _orders(self) -> Orders:
+        listed = {
+            "/v1/alerts": ("alerts.list", self._alerts),
+            "/v1/throttles": ("throttles.list", self._throttles),
+            "/v1/rules": ("rules.list", self._rules),
+        }
+        release = "/v1/throttles/<id>/release"
         return Orders(
-            alerts=lambda caller: self._asked(caller, "alerts.list", self._alerts),
-            throttles=lambda caller: self._asked(caller, "throttles.list", self._throttles),
-            release=self._release,
-            rules=lambda caller: self._asked(caller, "rules.list", self._rules),
-            reload=self._reloaded,
+            [
+                *(
+                    Route("GET", path, partial(self._asked, action, answer))
+                    for path, (action, answer) in listed.items()
+                ),
+                Route("POST", release, self._release, "no throttle {!r} holds"),
+                Route("POST", "/v1/rules/reload", self._reloaded),
+                Route("POST", "/v1/prices/rerate", self._rerated),
+                Route("GET", "/v1/prices/rerate/<run>", self._progress, "no run {!r} is known"),
+            ]
         )
 
-    def _asked(self, caller: Caller, action: str, answer: Callable[[], Any]) -> Any:
+    def _asked(self, action: str, answer: Callable[[], Any], call: Call) -> Any:
         def both() -> Any:
-            self._judging.evaluate.audited(self._audit(caller, action, "", "answered"))
+            self._judging.evaluate.audited(self._audit(call.caller, action, "", "answered"))
             return answer()
 
         return self._ingest.ask(both)
 
-    def _release(self, name: str, caller: Caller) -> Any:
-        row = self._audit(caller, "throttles.release", name, "")
+    def _release(self, call: Call) -> Any:
+        (name,) = call.names
+        row = self._audit(call.caller, "throttles.release", name, "")
         done = self._ingest.ask(lambda: self._judging.evaluate.release(name, row))
         return answers.throttle_row(done) if done else None
 
-    def _reloaded(self, caller: Caller) -> Any:
-        self._apply(caller)
+    def _reloaded(self, call: Call) -> Any:
+        self._apply(call.caller)
         self._reload.trouble = None
         return self._rules()
+
+    def _rerated(self, call: Call) -> Any:
+        starts_at, ends_at = (_moment(call.fields.get(name, "")) for name in ("from", "until"))
+        order = self._rerate.order(
+            starts_at,
+            ends_at,
+            dry_run=call.fields.get("dry_run") == "true",
+            who=call.caller.who,
+            via=call.caller.via,
+        )
+        return answers.rerate_row(order)
+
+    def _progress(self, call: Call) -> Any:
+        progress = self._rerate.progress(*call.names)
+        return None if progress is None else answers.rerate_row(progress)
 
     def _alerts(self) -> list[dict[str, Any]]:
         evaluate = self._judging.evaluate
@@ -156,3 +214,13 @@ class Acting:
 
     def _audit(self, caller: Caller, action: str, target: str, outcome: str) -> AuditRow:
         return AuditRow(self._now(), caller.who, caller.via, action, target, outcome)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise ConfigError(f"{text!r} is no time with a zone, such as 2026-11-01T00:00:00Z")
+    return found.astimezone(UTC)

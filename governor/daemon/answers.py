@@ -1,15 +1,18 @@
 """What the control API answers: alerts, throttles and rules as rows of JSON."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, Final
 
 from governor.core.alerts import Alert
 from governor.core.directives import Directive, WireCondition
 from governor.core.notifications import amount_text
+from governor.core.rerating import total
 from governor.core.rules.budget import Budget
+from governor.loops.rerate import Progress
 
 MAX_LISTED: Final = 1_000
-"""Alerts in one answer."""
+"""Alerts in one answer, and groups of changed events."""
 
 
 def alert_rows(
@@ -40,6 +43,30 @@ def throttle_row(directive: Directive) -> dict[str, Any]:
         "released_by": directive.released_by,
         "alert": directive.alert,
         "evidence": directive.evidence,
+    }
+
+
+def rerate_row(progress: Progress) -> dict[str, Any]:
+    """Return how far an order to price again is, and what it has changed, greatest first."""
+    order = progress.order
+    ordered = sorted(
+        progress.changes.items(),
+        key=lambda item: -abs(item[1].after_nano - item[1].before_nano),
+    )
+    return {
+        "run": order.id,
+        "from": order.starts_at,
+        "until": order.ends_at,
+        "dry_run": order.dry_run,
+        "slices": progress.slices,
+        "done": progress.done,
+        "over": progress.over,
+        "error": progress.error,
+        "total": asdict(total(progress.changes)),
+        "changes": [
+            {**group._asdict(), **asdict(change)} for group, change in ordered[:MAX_LISTED]
+        ],
+        "groups": len(ordered),
     }
 
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from governor.core.admission import micros
+from governor.core.usage import micros
 
 
 class WallClock:

@@ -2,7 +2,6 @@
 
 import queue
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -11,20 +10,52 @@ import structlog
 
 from governor import rulebook, telemetry
 from governor.adapters.duckdb.state import State
+from governor.core.batches import Batch, Stored
 from governor.core.decisions import AuditRow
 from governor.core.directives import Directive
 from governor.core.errors import ConfigError
-from governor.core.notifications import Notice, rejection_notice
 from governor.core.rules.budget import Budget
+from governor.daemon.refusals import RULES, Refusals
 from governor.loops.evaluate import Evaluate
+from governor.loops.ingest import Judge
 from governor.rulebook.kept import keep, kept
 from governor.settings import Rules
 
 DEFAULT_RULES: Final = Rules().path
-REJECTED: Final = "rules-rejected"
-"""The message that tells of wrong rule files."""
 
 _log = structlog.get_logger()
+
+
+class Judges:
+    """Several judges as one, asked in turn."""
+
+    def __init__(self, judges: Sequence[Judge]) -> None:
+        self._judges = tuple(judges)
+
+    def begin(self) -> None:
+        """Take up what is stored; may raise TransientError, and is then called again."""
+        for judge in self._judges:
+            judge.begin()
+
+    def stored(self, batch: Batch, stored: Stored) -> None:
+        """Take up what a committed batch came to; cannot fail."""
+        for judge in self._judges:
+            judge.stored(batch, stored)
+
+    def missed(self, batch: Batch) -> None:
+        """Add up anew. May raise TransientError, and is then called again."""
+        for judge in self._judges:
+            judge.missed(batch)
+
+    def settle(self) -> None:
+        """Judge what was taken up; may raise TransientError, and is then called again."""
+        for judge in self._judges:
+            judge.settle()
+
+    def tick(self) -> None:
+        """Do what time brings; may raise TransientError, and is then called again."""
+        for judge in self._judges:
+            judge.tick()
 
 
 class Judging:
@@ -43,10 +74,8 @@ class Judging:
         now: Callable[[], datetime],
         follow_events: bool,
     ) -> None:
-        self._state = state
         self._path = rules
         self._keep_at = keep_at
-        self._now = now
         self.issued: queue.SimpleQueue[Sequence[Directive]] = queue.SimpleQueue()
         self._in_force: str | None = None
         self.evaluate = Evaluate(
@@ -57,11 +86,12 @@ class Judging:
             receivers=receivers,
             publish=self.issued.put,
         )
+        self.refusals = Refusals(RULES, state, tell=self.evaluate.tell, now=now)
 
     @property
     def seen(self) -> str | None:
         """The digest of the rule files that need no look; None where people wait for one."""
-        return None if self._open_rejection() else self._in_force
+        return None if self.refusals.open else self._in_force
 
     def digest(self) -> str:
         """Name the content of the rule files."""
@@ -80,30 +110,7 @@ class Judging:
     def put_in_force(self, loaded: rulebook.Rulebook, row: AuditRow) -> None:
         """Judge by these rules from now on, and tell people that the files are right."""
         self.evaluate.reload(loaded.rules, [row])
-        self.tell_rejected(None)
-
-    def tell_rejected(self, why: str | None) -> None:
-        """Tell people that the rule files are wrong and why, or with None that they are right."""
-        before = self._open_rejection()
-        if why is not None:
-            notice = rejection_notice(REJECTED, why, self._now())
-            if before is not None:
-                notice = replace(notice, message=before.message, revision=before.revision + 1)
-            self.evaluate.tell(notice)
-        elif before is not None:
-            self.evaluate.tell(
-                replace(
-                    before,
-                    revision=before.revision + 1,
-                    resolved="the rule files are right again",
-                    at=self._now(),
-                )
-            )
-
-    def _open_rejection(self) -> Notice | None:
-        """Return what people were told last of wrong rule files, unless that they are right."""
-        last = self._state.last_notice(REJECTED)
-        return None if last is None or last.resolved else last
+        self.refusals.tell(None)
 
     def _first_rules(self) -> Sequence[Budget]:
         """Return the rules of the files, or where those are wrong the last that were good.

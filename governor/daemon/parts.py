@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
+from governor import pricebook
 from governor.actions.log import Log
 from governor.actions.slack.bot import SlackBot
 from governor.actions.slack.webhook import SlackWebhook
@@ -11,14 +13,19 @@ from governor.adapters.duckdb.file import FileOptions
 from governor.adapters.duckdb.state import State
 from governor.adapters.duckdb.store import Store
 from governor.adapters.kafka.connection import Connection
+from governor.adapters.kafka.lag import GroupOffsets
 from governor.adapters.kafka.source import UsageSource
+from governor.adapters.prices import Catalogue
 from governor.core.admission import Window
+from governor.core.tariffs import Tariffs
 from governor.daemon.clocks import EventClock, WallClock
 from governor.daemon.judging import Judging
+from governor.daemon.pricing import Pricing
 from governor.formats import FORMATS
 from governor.loops.deliver import Receiver
 from governor.loops.ingest import Ingest, Intake, Judge
-from governor.settings import Settings
+from governor.loops.watch import Watch
+from governor.settings import Prices, Settings
 
 
 def connection_of(settings: Settings) -> Connection:
@@ -97,7 +104,9 @@ def _source_of(settings: Settings, connection: Connection, store: Store) -> Usag
 
 def _intake_of(settings: Settings, store: Store, clock: WallClock | EventClock) -> Intake:
     return Intake(
-        formats={name: FORMATS[topic.format] for name, topic in settings.topics.items()},
+        formats={
+            name: FORMATS[topic.format](topic.fields) for name, topic in settings.topics.items()
+        },
         window=Window(
             back=settings.ingest.accept_back,
             ahead=settings.ingest.accept_ahead,
@@ -107,6 +116,51 @@ def _intake_of(settings: Settings, store: Store, clock: WallClock | EventClock) 
         max_record_bytes=settings.ingest.max_record_bytes,
         watermarks={place: state.watermark_us for place, state in store.partitions.items()},
     )
+
+
+def watch_of(settings: Settings, connection: Connection, ingest: Ingest) -> Watch:
+    """Return what looks at lag and stalls, and copies positions to Kafka."""
+    return Watch(
+        GroupOffsets(connection, group_id=settings.kafka.group_id),
+        lambda: ingest.positions,
+        stall_after_s=settings.ingest.stall_after.total_seconds(),
+    )
+
+
+def pricing_of(
+    settings: Settings,
+    catalogue: Catalogue,
+    prices: tuple[pricebook.PriceBook, Tariffs],
+    store: Store,
+    state: State,
+    judging: Judging,
+    now: Callable[[], datetime],
+) -> Pricing:
+    """Return what charges and tells of prices; `prices` are those in force."""
+    book, tariffs = prices
+    return Pricing(
+        catalogue,
+        book,
+        tariffs,
+        settings.prices.path,
+        store,
+        state,
+        tell=judging.evaluate.tell,
+        audit=judging.evaluate.audited,
+        recount=judging.evaluate.recount,
+        now=now,
+        percent=settings.prices.disagreement_percent,
+    )
+
+
+def price_book(settings: Settings) -> pricebook.PriceBook:
+    """Return the prices of the file, if there is one; raise ConfigError where it is wrong."""
+    path = settings.prices.path
+    absent = path == DEFAULT_PRICES and not path.exists()
+    return pricebook.load(None if absent else path)
+
+
+DEFAULT_PRICES: Final = Prices().path
 
 
 def receivers_of(settings: Settings) -> list[Receiver]:

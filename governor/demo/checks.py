@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from governor.adapters.duckdb.query import Answer, ask
 from governor.core.rules.shared import Level
-from governor.demo.company import FREE
+from governor.demo.company import FREE, UNPRICED_MODEL
 from governor.demo.gateway import Traffic
 from governor.demo.ledger import Ledger
 from governor.demo.narrator import RESOLVED, level_of
@@ -75,12 +75,16 @@ def books(store: Path, ledger: Ledger) -> list[Check]:
 
 def story(traffic: Traffic, messages: Sequence[Message], midnight: datetime) -> list[Check]:
     """Check that what was to happen has happened, and in order."""
-    heard = [level_of(version.text) for message in messages[:1] for version in message.versions]
+    model = "/".join(UNPRICED_MODEL)
+    of_model = [message for message in messages if model in message.versions[0].text]
+    of_budget = [message for message in messages if message not in of_model]
+    heard = [level_of(version.text) for message in of_budget[:1] for version in message.versions]
     free_refused = traffic.refused[FREE]
     slowed_at = traffic.slowed[0] if traffic.slowed else None
     freed = traffic.freed
     return [
-        Check("messages in Slack, each edited in place", 1, len(messages)),
+        Check("messages about the budget, edited in place", 1, len(of_budget)),
+        Check("messages about the model without a price", 1, len(of_model)),
         Check("levels that Slack heard", LEVELS, [level for level, _ in groupby(heard)]),
         Check("slowed before midnight", YES, _said(slowed_at and slowed_at < midnight)),
         Check("some free requests refused", YES, _said(free_refused)),

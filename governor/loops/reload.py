@@ -1,12 +1,11 @@
-"""The reload loop: changed rule files to rules in force, all or nothing, failures said aloud."""
+"""The reload loop: changed files to what is in force, all or nothing, failures said aloud."""
 
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal, Protocol
 
 import structlog
 
-from governor import telemetry
 from governor.core.errors import ConfigError, TransientError
 
 RETRY_S: Final = 1.0
@@ -14,11 +13,19 @@ RETRY_S: Final = 1.0
 _log = structlog.get_logger()
 
 
+class Flag(Protocol):
+    """A metric that is 0 or 1."""
+
+    def set(self, value: float) -> None:
+        """Set it."""
+
+
 class Reload:
-    """Looks at the rule files every so often and at once when woken.
+    """Looks at some files every so often and at once when woken.
 
     `digest` names their content without parsing them, `apply` puts them in force or raises
     ConfigError; `rejected` hears why they were refused, and None once they are right again.
+    `what` they are called in the log and in what is said of them, `refused` is 1 while they are.
     """
 
     def __init__(
@@ -29,12 +36,16 @@ class Reload:
         rejected: Callable[[str | None], None],
         in_force: str | None,
         every_s: float,
+        what: Literal["rules", "prices"],
+        refused: Flag,
     ) -> None:
         self._digest = digest
         self._apply = apply
         self._rejected = rejected
         self._seen = in_force
         self._every_s = every_s
+        self._what = what
+        self._refused = refused
         self._woken = threading.Event()
         self.trouble: str | None = None
 
@@ -49,7 +60,7 @@ class Reload:
             try:
                 self.look()
             except TransientError as error:
-                _log.warning("rules.waiting", error=str(error))
+                _log.warning(f"{self._what}.waiting", error=str(error))
                 self._seen = None
                 stop.wait(RETRY_S)
             except Exception:  # noqa: BLE001  # the top of a loop: log, go on
@@ -72,11 +83,12 @@ class Reload:
             if self.trouble is not None:
                 self._rejected(None)
             self.trouble = None
-            telemetry.RULES_REJECTED.set(0)
+            self._refused.set(0)
 
     def refuse(self, why: str) -> None:
         """Keep the rules in force and say why."""
-        self.trouble = f"the rule files are wrong, the last good rules are in force: {why}"
-        telemetry.RULES_REJECTED.set(1)
-        _log.error("rules.rejected", error=why)
+        files = {"rules": "rule files are", "prices": "price file is"}[self._what]
+        self.trouble = f"the {files} wrong, the last good {self._what} are in force: {why}"
+        self._refused.set(1)
+        _log.error(f"{self._what}.rejected", error=why)
         self._rejected(why)

@@ -7,9 +7,10 @@ from typing import Final
 
 from governor.core.rules.shared import Fail, Rate, Throttle
 from governor.documents import Node
+from governor.documents.sections import Section, choice, shown
+from governor.documents.texts import identifier
 from governor.rulebook.scope import dimension
-from governor.rulebook.sections import Section, choice, shown
-from governor.rulebook.values import identifier, rate
+from governor.rulebook.values import rate
 
 MAX_ACTIONS: Final = 20
 KEYS: Final = ("do", "to", "each", "until", "fail")

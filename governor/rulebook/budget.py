@@ -10,9 +10,10 @@ from governor.core.periods import Calendar, Every
 from governor.core.rules.budget import Budget, Measure
 from governor.core.rules.shared import Mode
 from governor.core.scopes import DIMENSIONS, Scope
+from governor.documents.sections import Read, Section, choice, listed, shown, suggestion
+from governor.documents.texts import identifier, line, url
 from governor.rulebook.actions import actions
 from governor.rulebook.scope import EVERYTHING, dimension, where
-from governor.rulebook.sections import Read, Section, choice, listed, shown, suggestion
 from governor.rulebook.thresholds import thresholds
 from governor.rulebook.values import (
     MAX_NAME_CHARACTERS,
@@ -20,9 +21,6 @@ from governor.rulebook.values import (
     Amount,
     amount,
     duration,
-    identifier,
-    line,
-    url,
     zone,
 )
 

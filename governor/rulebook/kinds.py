@@ -5,8 +5,8 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from governor.core.rules.budget import Budget
+from governor.documents.sections import Section
 from governor.rulebook import budget
-from governor.rulebook.sections import Section
 
 
 class Kind(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Final
 
 from governor.core.rules.budget import Budget
 from governor.documents import Document, Entry, Node, Problem
+from governor.documents.sections import Report, Section, choice, listed, shown, suggestion
 from governor.rulebook.kinds import KINDS
-from governor.rulebook.sections import Report, Section, choice, listed, shown, suggestion
 
 VERSION: Final = "1"
 KEYS: Final = ("version", "defaults", "rules")

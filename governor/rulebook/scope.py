@@ -5,8 +5,8 @@ from typing import Final
 from governor.core.scopes import DIMENSIONS, Condition, Scope
 from governor.core.usage import MAX_NAME_CHARACTERS
 from governor.documents import Node
-from governor.rulebook.sections import Report, listed, shown, suggestion
-from governor.rulebook.values import line
+from governor.documents.sections import Report, listed, shown, suggestion
+from governor.documents.texts import line
 
 EVERYTHING: Final = "all"
 _WILDCARDS: Final = frozenset("*?[")

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from governor.core.rules.budget import Threshold
 from governor.core.rules.shared import Level, Throttle
 from governor.documents import Node
-from governor.rulebook.sections import Read, Section, choice, shown, suggestion
+from governor.documents.sections import Read, Section, choice, shown, suggestion
 from governor.rulebook.values import Amount, threshold
 
 MAX_THRESHOLDS: Final = 20

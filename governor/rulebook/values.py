@@ -5,7 +5,6 @@ Units are always written, amounts are exact, and nothing is ever a float.
 
 import math
 import re
-import unicodedata
 from datetime import timedelta
 from fractions import Fraction
 from functools import cache
@@ -15,13 +14,12 @@ from zoneinfo import available_timezones
 from governor.core.notifications import NANO_PER_USD
 from governor.core.rules.budget import Measure
 from governor.core.rules.shared import Rate
-from governor.rulebook.sections import Read, closest, listed, suggestion
+from governor.documents.sections import closest, listed, suggestion
 
 MAX_AMOUNT: Final = 2**63 - 1
 MAX_RATE: Final = 1_000_000
 MAX_NAME_CHARACTERS: Final = 100
 MAX_TEXT_CHARACTERS: Final = 300
-MAX_URL_CHARACTERS: Final = 1_000
 
 _DIGITS: Final = r"[0-9]{1,20}(?:\.[0-9]{1,20})?"
 _AMOUNT: Final = re.compile(rf"({_DIGITS})([kMG]?) (USD|requests|tokens)", re.ASCII)
@@ -36,8 +34,6 @@ _DURATION: Final = re.compile(r"([0-9]{1,6})(s|m|h|d)", re.ASCII)
 _LOOSE_DURATION: Final = re.compile(r"([0-9]{1,6}) *([A-Za-z]*)", re.ASCII)
 _RATE: Final = re.compile(r"([0-9]{1,9})/(s|min|h|day)", re.ASCII)
 _LOOSE_RATE: Final = re.compile(r"([0-9]{1,9}) *(?:/|per)? *([A-Za-z]*)", re.ASCII)
-_ID: Final = re.compile(r"[a-z][a-z0-9-]{0,62}", re.ASCII)
-_URL: Final = re.compile(r"https?://[^\s<>|\"]+")
 
 _MULTIPLIERS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _UNITS: Final = {"USD": Measure.COST, "requests": Measure.REQUESTS, "tokens": Measure.TOKENS}
@@ -50,7 +46,6 @@ _SPANS: Final = {
     "day": timedelta(days=1),
 }
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_UNREADABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _NO_ZONES: Final = frozenset({"localtime", "Factory"})
 
 
@@ -216,38 +211,3 @@ def zone(text: str) -> str:
 @cache
 def _zones() -> tuple[str, ...]:
     return tuple(sorted(available_timezones() - _NO_ZONES))
-
-
-# ------------------------------------------------------------------------------ names and texts
-
-
-def identifier(text: str) -> str:
-    """Read a name for machines: of a rule or an action."""
-    if _ID.fullmatch(text):
-        return text
-    fixed = re.sub("[^a-z0-9]+", "-", text.casefold()).strip("-0123456789")
-    close = f"; write {fixed}" if _ID.fullmatch(fixed) else ""
-    raise ValueError(f"must be 1 to 63 of a-z, 0-9 and -, a letter first{close}")
-
-
-def line(most: int) -> Read[str]:
-    """Return a reader of one line of text of at most so many characters."""
-
-    def read(text: str) -> str:
-        if not text.strip():
-            raise ValueError("is empty; write something")
-        if any(unicodedata.category(character) in _UNREADABLE for character in text):
-            raise ValueError("must be one line without control characters")
-        if len(text) > most:
-            raise ValueError(f"is {len(text)} characters long; {most} is the most")
-        return text
-
-    return read
-
-
-def url(text: str) -> str:
-    """Read an address of the web."""
-    if len(text) > MAX_URL_CHARACTERS or not _URL.fullmatch(text):
-        most = f"of at most {MAX_URL_CHARACTERS} characters"
-        raise ValueError(f"must be a web address {most}, such as https://wiki.example.com/caps")
-    return line(MAX_URL_CHARACTERS)(text)

@@ -13,7 +13,7 @@ from governor.settings.values import Size, duration_text, size_text
 
 SET_SECRET: Final = "**********"  # noqa: S105 what stands in place of one
 
-Written = str | int | bool | list[str] | None
+Written = str | int | bool | list[str] | dict[str, str] | None
 """A value as it would be written in the settings file; None is unset."""
 
 
@@ -39,19 +39,28 @@ def routes(settings: Settings) -> list[Route]:
 def written(field: FieldInfo, value: Any) -> Written:
     """Write `value` the way the settings file has it."""
     match value:
-        case None | bool():
+        case None | bool() | int() if not _is_size(field, value):
             return value
         case SecretStr():
             return SET_SECRET
         case timedelta():
             return duration_text(value)
         case int():
-            is_size = any(isinstance(reader, Size) for reader in field.metadata)
-            return size_text(value) if is_size else value
-        case tuple():
-            return [str(item) for item in value]
+            return size_text(value)
+        case Mapping() | tuple():
+            return _collection(value)
         case _:
             return str(value)
+
+
+def _collection(value: Mapping[str, Any] | tuple[Any, ...]) -> dict[str, str] | list[str]:
+    if isinstance(value, tuple):
+        return [str(item) for item in value]
+    return {name: str(item) for name, item in value.items()}
+
+
+def _is_size(field: FieldInfo, value: Any) -> bool:
+    return type(value) is int and any(isinstance(reader, Size) for reader in field.metadata)
 
 
 def _values(settings: Settings) -> Iterator[tuple[Route, Written]]:
@@ -61,4 +70,5 @@ def _values(settings: Settings) -> Iterator[tuple[Route, Written]]:
             continue
         for name, topic in settings.topics.items():
             for option, described in type(topic).model_fields.items():
-                yield ("topics", name, option), written(described, getattr(topic, option))
+                if value := getattr(topic, option):
+                    yield ("topics", name, option), written(described, value)

@@ -5,7 +5,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -142,9 +150,13 @@ class Kafka(Group):
 
 
 class Topic(Group):
-    """One topic of usage events."""
+    """One topic of events, of usage or of business."""
 
     format: _Text = Field(description="Format of its records.")
+    fields: Mapping[str, _Text] = Field(
+        default_factory=dict,
+        description="Where fields of the event are in a record: `team: $.data.owner`.",
+    )
 
     @field_validator("format")
     @classmethod
@@ -152,6 +164,13 @@ class Topic(Group):
         if name not in FORMATS:
             raise ValueError(f"unknown format; known: {', '.join(sorted(FORMATS))}")
         return name
+
+    @field_validator("fields")
+    @classmethod
+    def _found(cls, fields: Mapping[str, str], info: ValidationInfo) -> Mapping[str, str]:
+        if (name := info.data.get("format")) is not None:
+            FORMATS[name](fields)
+        return fields
 
 
 class Store(Group):
@@ -216,6 +235,20 @@ class Rules(Group):
     path: _Path = Field(Path("rules"), description="Folder of rule files (`*.yaml`), or one file.")
     reload_every: Annotated[timedelta, Duration("100ms", "1h", "2s")] = Field(
         timedelta(seconds=2), description="How often the rule files are looked at for changes."
+    )
+
+
+class Prices(Group):
+    """The company's own prices, and how far reported costs may be from ours."""
+
+    path: _Path = Field(
+        Path("prices.yaml"), description="File of the company's own prices; it may be absent."
+    )
+    reload_every: Annotated[timedelta, Duration("100ms", "1h", "2s")] = Field(
+        timedelta(seconds=2), description="How often the price file is looked at for changes."
+    )
+    disagreement_percent: Annotated[int, Whole(1, 1000, 10)] = Field(
+        10, description="Alert where costs that senders report differ by more from ours, percent."
     )
 
 
@@ -320,6 +353,7 @@ class Settings(BaseSettings):
     store: Store = Field(default_factory=Store)
     ingest: Ingest = Field(default_factory=Ingest)
     rules: Rules = Field(default_factory=Rules)
+    prices: Prices = Field(default_factory=Prices)
     slack: Slack = Field(default_factory=Slack)
     directives: Directives = Field(default_factory=Directives)
     control: Control = Field(default_factory=Control)

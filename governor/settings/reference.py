@@ -49,7 +49,14 @@ The names of the topics to read are keys of their own:
 topics:
   usage:
     format: native
+  llm-traces:
+    format: otlp_proto
+    fields: {team: company.team}
 ```
+
+`format` is one of the [formats](formats/index.md). `fields` says where a field of the event stands
+in a record, where the format does not know: an attribute in OTLP, a path such as `$.data.owner` in
+JSON.
 
 A source that names any topic replaces the topics of the sources below it.
 

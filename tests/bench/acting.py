@@ -38,6 +38,7 @@ from governor.core.positions import PartitionId, Position, Resumption, Start
 from governor.core.rules.budget import Budget, Measure, Threshold
 from governor.core.rules.shared import Level
 from governor.core.scopes import Condition, Scope
+from governor.core.tariffs import Tariffs
 from governor.formats import FORMATS
 from governor.loops.evaluate import Evaluate
 from governor.loops.ingest import Intake
@@ -133,12 +134,12 @@ class Line:
 
     def __init__(self, folder: Path, now: datetime, rules: Sequence[Budget]) -> None:
         catalogue = Catalogue()
-        rates = RateTable(catalogue.prices(), catalogue.resolve, catalogue.resolve_provider)
+        rates = RateTable(Tariffs(catalogue))
         options = FileOptions(folder / "governor.duckdb", 400_000_000, 1, 64_000_000, 0)
         self.store = Store(options, rates, lambda: now)
         self.store.resume({PLACE: (Resumption(0, Start.NEW_TOPIC, 0), "id")}, now)
         self._intake = Intake(
-            formats={PLACE.topic: FORMATS["native"]},
+            formats={PLACE.topic: FORMATS["native"]({})},
             window=Window(timedelta(days=45), timedelta(hours=1), timedelta(hours=1)),
             clock=Frozen(now),
             max_record_bytes=1_000_000,

@@ -40,6 +40,7 @@ from governor.adapters.prices import Catalogue
 from governor.core.admission import Window
 from governor.core.batches import Batch, Polled
 from governor.core.positions import PartitionId, Position, Resumption, Start
+from governor.core.tariffs import Tariffs
 from governor.formats import FORMATS
 from governor.loops.ingest import Intake
 from tests.brokers import ApacheKafka
@@ -208,7 +209,7 @@ def batch_ms(folder: Path, stored: int) -> float:
     """Return the median milliseconds of 60 batches, 1 % late, on top of `stored` events."""
     now = datetime.now(UTC)
     catalogue = Catalogue()
-    rates = RateTable(catalogue.prices(), catalogue.resolve, catalogue.resolve_provider)
+    rates = RateTable(Tariffs(catalogue))
     options = FileOptions(folder / "governor.duckdb", 400_000_000, 1, 64_000_000, 0)
     Store(options, rates, lambda: now).close()
     fill(options.path, stored, now)
@@ -216,7 +217,7 @@ def batch_ms(folder: Path, stored: int) -> float:
     place = PartitionId("bench", 0)
     store.resume({place: (Resumption(0, Start.NEW_TOPIC, 0), None)}, now)
     intake = Intake(
-        formats={"bench": FORMATS["native"]},
+        formats={"bench": FORMATS["native"]({})},
         window=Window(timedelta(days=45), timedelta(hours=1), timedelta(hours=1)),
         clock=Frozen(now),
         max_record_bytes=1_000_000,
@@ -352,7 +353,7 @@ def start() -> Iterator[Figure]:
         kafka.create_topic("bench", 3)
         now = datetime.now(UTC)
         catalogue = Catalogue()
-        rates = RateTable(catalogue.prices(), catalogue.resolve, catalogue.resolve_provider)
+        rates = RateTable(Tariffs(catalogue))
         file = Path(folder) / "governor.duckdb"
         Store(FileOptions(file, 400_000_000, 1, 64_000_000, 0), rates, lambda: now).close()
         fill(file, 1_000_000, now)

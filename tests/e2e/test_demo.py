@@ -33,7 +33,8 @@ STORY = (
 """What happens, in this order; other lines may come in between."""
 
 CHECKS = (
-    "messages in Slack, each edited in place: 1",
+    "messages about the budget, edited in place: 1",
+    "messages about the model without a price: 1",
     "levels that Slack heard: Info, Warning, Critical, Resolved",
     "slowed before midnight: yes",
     "some free requests refused: yes",

@@ -5,13 +5,13 @@ it is rounded once, identities stand in a dictionary, late events are found by w
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 from governor.core.positions import PartitionId
-from governor.core.pricing import ModelKey, Price, Rates
+from governor.core.pricing import FREE, ModelKey, Override, Price, Rates
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 BACK, AHEAD, LATE_AFTER = timedelta(days=45), timedelta(hours=1), timedelta(hours=1)
@@ -62,13 +62,47 @@ PRICES: Sequence[Price] = (
     _price("bolt/draw", Rates(output=30_500_000)),
     _price("bolt/free", Rates(input=0, output=0)),
     _price("bolt/tiny", Rates(input=1, output=499_999, cache_write_5m=3)),
+    _price("acme/parts", Rates(input=1_250_001, output=5_000_003), tier="batch", starts_at=TURN),
+    _price("acme/parts", Rates(input=2_500_001, output=10_000_013), tier="batch", ends_at=TURN),
+    _price("bolt/paint", Rates(input=2_500, output=0, image=40_000_000_000_007)),
+)
+OVERRIDES: Sequence[Override] = (
+    Override(
+        "contract",
+        "by hand: contract",
+        provider="acme",
+        model="p*",
+        customers=frozenset({"red", "\U0001f4b8"}),
+        starts_at=TURN - timedelta(days=5),
+        multiplier=Fraction(17, 20),
+    ),
+    Override(
+        "team",
+        "by hand: team",
+        provider="acme",
+        teams=frozenset({"red", "Blue"}),
+        model="?ong",
+        rates=Rates(input=7, output=9, request=5),
+    ),
+    Override(
+        "batch",
+        "by hand: batch",
+        provider="acme",
+        model="plain",
+        tiers=frozenset({"batch"}),
+        ends_at=TURN,
+        multiplier=Fraction(1, 3),
+    ),
+    Override("own", "by hand: own", provider="own", rates=Rates(compute=972_000_001)),
+    Override("gift", "by hand: gift", provider="bolt", model="draw", ends_at=TURN, rates=FREE),
 )
 GHOST = ModelKey("acme", "ghost")
 """Known by name and without any price, as many models of the real catalogue are."""
 
 NAMES = [
     *(("acme", model) for model in ("plain", "parts", "dated", "night", "long", "call", "ghost")),
-    *(("bolt", model) for model in ("embed", "draw", "free", "tiny", "unheard-of")),
+    *(("bolt", model) for model in ("embed", "draw", "free", "tiny", "paint", "unheard-of")),
+    *(("own", "llama"), ("Own", "mistral")),
     *(("ACME", "Plain"), ("reseller", "parts"), ("acme", "unheard-of"), ("nobody", "plain")),
 ]
 """What the events of the tests call providers and models."""
@@ -92,30 +126,109 @@ class Charge(NamedTuple):
     price_id: int
     cost_nano: int | None
     cap_nano: int
+    list_nano: int | None
     contradicts: bool
+    tier_unpriced: bool
 
 
 def charge(event: Mapping[str, Any], prices: Sequence[Price] = PRICES) -> Charge:
     """Price one event."""
     amounts, contradicts = _amounts(event)
-    context = sum(amounts[name] for name in _INPUT)
-    written = sum(amounts[name] for name in _OUTPUT)
+    asked = (event.get("service_tier") or "standard").lower()
+    asked = "standard" if asked in ("default", "auto") else asked
     key = resolve(event["provider"], event["model"])
-    found = _in_force(prices, key, event["event_time"], context)
-    if found is not None:
-        tokens_are_free = found.rates.request is not None
-        without_rate = (
-            (context and found.rates.input is None and not tokens_are_free)
-            or (written and found.rates.output is None and not tokens_are_free)
-            or event.get("output_images")
-            or event.get("compute_ms")
-        )
-        if not without_rate:
-            cost = _total(amounts, found.rates)
-            return Charge(found.price_id, cost, cost, contradicts)
+    listed = _listed(event, prices, key, asked, amounts)
+    matching = [each for each in OVERRIDES if _is_for(each, event, asked)]
+    found = _overridden(event, matching, listed, key, asked)
+    cost = None if found is None else _cost(amounts, found.rates)
+    by_list = None if listed is None or not matching else _cost(amounts, listed.rates)
     provider = key.provider if key else resolve_provider(event["provider"])
     stand_in = _dearest(prices, provider)
-    return Charge(stand_in.price_id, None, _total(amounts, stand_in.rates), contradicts)
+    return Charge(
+        price_id=stand_in.price_id if found is None or cost is None else found.price_id,
+        cost_nano=cost,
+        cap_nano=_total(amounts, stand_in.rates) if cost is None else cost,
+        list_nano=by_list,
+        contradicts=contradicts,
+        tier_unpriced=found is not None
+        and cost is not None
+        and asked != "standard"
+        and found.tier == "standard",
+    )
+
+
+def _listed(
+    event: Mapping[str, Any],
+    prices: Sequence[Price],
+    key: ModelKey | None,
+    tier: str,
+    amounts: Mapping[str, int],
+) -> Price | None:
+    tiers = {price.tier for price in prices if price.key == key}
+    sold = [price for price in prices if price.tier == (tier if tier in tiers else "standard")]
+    return _in_force(sold, key, event["event_time"], sum(amounts[name] for name in _INPUT))
+
+
+def _is_for(override: Override, event: Mapping[str, Any], tier: str) -> bool:
+    provider, model = event["provider"].lower(), event["model"].lower()
+    patterns = {"p*": model.startswith("p"), "?ong": model[1:] == "ong", None: True}
+    return (
+        override.provider in (provider, resolve_provider(provider))
+        and patterns.get(override.model, model == override.model)
+        and (override.tiers is None or tier in override.tiers)
+        and (override.customers is None or event.get("customer") in override.customers)
+        and (override.teams is None or event.get("team") in override.teams)
+    )
+
+
+def _overridden(
+    event: Mapping[str, Any],
+    matching: Sequence[Override],
+    listed: Price | None,
+    key: ModelKey | None,
+    tier: str,
+) -> Price | None:
+    """Return the price of the first override in force, else of the list, cut where others begin."""
+    at = event["event_time"]
+    edges: list[datetime] = []
+    for override in matching:
+        edges += [override.starts_at, override.ends_at]
+        if override.starts_at <= at < override.ends_at:
+            if override.rates is not None:
+                named = key or ModelKey(event["provider"], event["model"])
+                return _cut(Price(named, override.rates, "by hand", tier), edges, at)
+            if listed is None:
+                return None
+            assert override.multiplier is not None
+            scaled = {
+                name: None
+                if (rate := getattr(listed.rates, name)) is None
+                else round(rate * override.multiplier)
+                for name in Rates.__slots__
+            }
+            return _cut(replace(listed, rates=Rates(**scaled)), edges, at)
+    return None if listed is None else _cut(listed, edges, at)
+
+
+def _cut(price: Price, edges: Sequence[datetime], at: datetime) -> Price:
+    return replace(
+        price,
+        starts_at=max([price.starts_at, *(edge for edge in edges if edge <= at)]),
+        ends_at=min([price.ends_at, *(edge for edge in edges if edge > at)]),
+    )
+
+
+def _cost(amounts: Mapping[str, int], rates: Rates) -> int | None:
+    """Return the cost, None where something was used that has no rate."""
+    tokens_are_free = rates.request is not None or rates.compute is not None
+    without_rate = (
+        (sum(amounts[name] for name in _INPUT) and rates.input is None and not tokens_are_free)
+        or (sum(amounts[name] for name in _OUTPUT) and rates.output is None and not tokens_are_free)
+        or (amounts["image"] and rates.image is None)
+        or (amounts["compute"] and rates.compute is None)
+        or (amounts["web_search"] and rates.web_search is None)
+    )
+    return None if without_rate else _total(amounts, rates)
 
 
 _INPUT = {
@@ -141,7 +254,12 @@ _PARENTS = {
 
 
 def _amounts(event: Mapping[str, Any]) -> tuple[dict[str, int], bool]:
-    amounts = {"request": event.get("requests", 1), "web_search": event.get("web_searches") or 0}
+    amounts = {
+        "request": event.get("requests", 1),
+        "web_search": event.get("web_searches") or 0,
+        "image": event.get("output_images") or 0,
+        "compute": event.get("compute_ms") or 0,
+    }
     contradicts = False
     for whole, parts in (("input", _INPUT), ("output", _OUTPUT)):
         total = event.get(f"{whole}_tokens") or 0
@@ -171,7 +289,8 @@ def _in_force(
 
 
 def _dearest(prices: Sequence[Price], provider: str | None) -> Price:
-    candidates = [p for p in prices if None not in (p.rates.input, p.rates.output)]
+    whole = [p for p in prices if p.tier == "standard"]
+    candidates = [p for p in whole if None not in (p.rates.input, p.rates.output)]
     own = [price for price in candidates if price.key.provider == provider]
     return max(own or candidates, key=lambda p: (p.rates.input or 0) + (p.rates.output or 0))
 
@@ -219,8 +338,11 @@ class Books:
             tally["duplicates"] += 1
             return
         charged = charge(event, self.prices)
+        told = {name: value for name, value in event.items() if name != "reported_cost_usd"}
+        reported = event.get("reported_cost_usd")
         self.usage[identity] = {
-            **event,
+            **told,
+            "reported_cost_nano": None if reported is None else round(Fraction(reported) * 10**9),
             "requests": event.get("requests", 1),
             "topic": place.topic,
             "partition": place.partition,
@@ -232,6 +354,21 @@ class Books:
         tally["counted"] += 1
         tally["late"] += before - at > LATE_AFTER
         tally["unpriced"] += charged.cost_nano is None
+
+    def reprice(self, prices: Sequence[Price], since: datetime, until: datetime) -> int:
+        """Charge events of a span by other prices; return how many cost something else now."""
+        self.prices = prices
+        changed = 0
+        for (_, _, at), row in self.usage.items():
+            if since <= at < until:
+                charged = charge(row, prices)
+                after = {
+                    **charged._asdict(),
+                    "price_status": "unpriced" if charged.cost_nano is None else "priced",
+                }
+                changed += any(row[name] != value for name, value in after.items())
+                row.update(after)
+        return changed
 
     def spend(self, *, by_day: bool) -> dict[tuple[Any, ...], dict[str, int | None]]:
         """Sum the counted events by UTC hour or day, and by the dimensions of the rollups."""

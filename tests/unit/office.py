@@ -13,13 +13,12 @@ from typing import Any, NamedTuple, Self
 import duckdb
 
 from governor.adapters.duckdb.file import FileOptions
-from governor.adapters.duckdb.rates import RateTable
 from governor.adapters.duckdb.store import Store
-from governor.core.admission import Window, micros
+from governor.core.admission import Window
 from governor.core.batches import Batch, Polled, Stored
 from governor.core.positions import PartitionId, Position, Resumption, Start
 from governor.core.pricing import Price
-from governor.core.usage import UsageEvent
+from governor.core.usage import UsageEvent, micros
 from governor.formats import FORMATS
 from governor.loops.ingest import Intake
 from tests.unit.accountant import (
@@ -27,11 +26,13 @@ from tests.unit.accountant import (
     BACK,
     LATE_AFTER,
     NOW,
+    OVERRIDES,
     PRICES,
     Books,
     resolve,
     resolve_provider,
 )
+from tests.unit.shelf import rate_table
 
 PLACES = (PartitionId("batch", 0), PartitionId("usage", 0), PartitionId("usage", 1))
 MAX_BYTES = 2_000
@@ -55,7 +56,7 @@ class Fixed:
 
 
 def opened(path: Path, prices: Sequence[Price]) -> Store:
-    table = RateTable(prices, resolve, resolve_provider)
+    table = rate_table(prices, resolve, resolve_provider, OVERRIDES)
     return Store(FileOptions(path, 2**28, 1, 2**24, 0), table, lambda: NOW)
 
 
@@ -90,7 +91,7 @@ class Office:
     def open(self) -> None:
         self.store = opened(self.path, self.books.prices)
         self.intake = Intake(
-            formats=dict.fromkeys(("batch", "usage"), FORMATS["native"]),
+            formats=dict.fromkeys(("batch", "usage"), FORMATS["native"]({})),
             window=Window(BACK, AHEAD, LATE_AFTER),
             clock=Fixed(),
             max_record_bytes=MAX_BYTES,
@@ -143,7 +144,8 @@ class Office:
         found = {(row["source"], row["event_id"], row["event_time"]): row for row in rows}
         assert len(found) == len(rows)
         assert found.keys() == self.books.usage.keys()
-        empty = dict.fromkeys(UsageEvent.__struct_fields__)
+        names = [name for name in UsageEvent.__struct_fields__ if name != "reported_cost_usd"]
+        empty = dict.fromkeys(names)
         for identity, wanted in self.books.usage.items():
             row = found[identity]
             assert row.pop("stored_at") == NOW

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from governor.adapters.duckdb.file import FileOptions
-from governor.adapters.duckdb.rates import RateTable
 from governor.adapters.duckdb.state import State
 from governor.adapters.duckdb.store import Store
 from governor.core.admission import Window
@@ -26,6 +25,7 @@ from governor.core.scopes import Condition, Scope
 from governor.formats import FORMATS
 from governor.loops.evaluate import Evaluate, Ledger
 from governor.loops.ingest import Intake
+from tests.unit.shelf import rate_table
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PLACE = PartitionId("usage", 0)
@@ -192,7 +192,7 @@ def opened(
     """
     present = wall or clock
     prices = [Price(FLAT, Rates(input=FEMTO_PER_USD // 1000, output=FEMTO_PER_USD // 1000), "test")]
-    rates = RateTable(
+    rates = rate_table(
         prices,
         lambda provider, model: FLAT if (provider, model) == FLAT else None,
         lambda provider: provider,
@@ -216,7 +216,7 @@ def opened(
         window = Window(timedelta(days=45), ahead, timedelta(hours=1))
         watermarks = {place: s.watermark_us for place, s in store.partitions.items()}
         intake = Intake(
-            formats={PLACE.topic: FORMATS["native"]},
+            formats={PLACE.topic: FORMATS["native"]({})},
             window=window,
             clock=clock,
             max_record_bytes=100_000,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from governor.core.admission import NO_WATERMARK_US, Admitted, Window, admit, micros, newest_time_us
+from governor.core.admission import NO_WATERMARK_US, Admitted, Window, admit, newest_time_us
 from governor.core.positions import PartitionId
-from governor.core.usage import QUANTITIES, Reason, UsageEvent, table_of
+from governor.core.usage import QUANTITIES, Reason, UsageEvent, micros, table_of
 
 NOW = datetime(2026, 7, 1, 12, 30, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
@@ -96,7 +96,7 @@ def test_a_reject_says_when_the_event_was_and_what_the_limit_is() -> None:
     assert new.detail == (
         "event_time 2026-07-01T15:16:40.000000Z is after 2026-07-01T13:30:00Z, the newest accepted"
     )
-    assert (old.topic, old.partition, old.offset, old.raw) == ("a", 0, 0, b"bytes")
+    assert (old.topic, old.partition, old.offset, old.raw) == ("a", 0, 0, b"<5 bytes>")
 
 
 @pytest.mark.parametrize(

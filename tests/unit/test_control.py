@@ -10,7 +10,7 @@ import pwd
 import socket
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +21,11 @@ import pytest
 from governor.adapters.control import (
     MAX_SOCKET_PATH_BYTES,
     MAX_TARGET_CHARACTERS,
+    Call,
     Caller,
     Control,
     Orders,
+    Route,
 )
 from governor.cli.control import call
 from governor.core.errors import (
@@ -56,17 +58,25 @@ class Office:
 
     @property
     def orders(self) -> Orders:
+        def done(order: str, answer: Any) -> Callable[[Call], Any]:
+            return lambda call: self._done(order, call.caller, answer)
+
         return Orders(
-            alerts=lambda caller: self._done("alerts", caller, [{"rule": "cap"}]),
-            throttles=lambda caller: self._done("throttles", caller, []),
-            release=self._release,
-            rules=lambda caller: self._done("rules", caller, {"rules": ["cap"]}),
-            reload=lambda caller: self._done("reload", caller, {"rules": 1}),
+            [
+                Route("GET", "/v1/alerts", done("alerts", [{"rule": "cap"}])),
+                Route("GET", "/v1/throttles", done("throttles", [])),
+                Route(
+                    "POST", "/v1/throttles/<id>/release", self._release, "no throttle {!r} holds"
+                ),
+                Route("GET", "/v1/rules", done("rules", {"rules": ["cap"]})),
+                Route("POST", "/v1/rules/reload", done("reload", {"rules": 1})),
+            ]
         )
 
-    def _release(self, name: str, caller: Caller) -> Any:
+    def _release(self, call: Call) -> Any:
+        (name,) = call.names
         held = name == "cap/red 1"
-        return self._done(f"release {name}", caller, {"released": name} if held else None)
+        return self._done(f"release {name}", call.caller, {"released": name} if held else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +303,7 @@ ERRORS: list[tuple[GovernorError, int]] = [
     (TransientError("the store is busy"), 503),
     (ConfigError("rules/a.yaml:1:1: wrong"), 422),
     (PermanentError("the file is gone"), 500),
-    (DecodeError("missing_field"), 500),
+    (DecodeError("invalid", "missing_field"), 500),
 ]
 
 

@@ -11,13 +11,17 @@ from governor.adapters.duckdb.store import Store
 from governor.adapters.prices import Catalogue
 from governor.daemon.acting import Acting
 from governor.daemon.clocks import WallClock
+from governor.daemon.judging import Judges
 from governor.daemon.parts import (
     connection_of,
     file_options,
     ingest_of,
     judging_of,
+    price_book,
+    pricing_of,
     receivers_of,
 )
+from governor.daemon.pricing import tariffs_of
 from governor.settings import load
 
 
@@ -29,15 +33,19 @@ def test_what_acts_answers_before_it_is_opened(
     settings = load(overrides={"store.min_free": "0B"}).settings
     wall = WallClock()
     now = partial(wall.at, None)
-    catalogue = Catalogue()
-    rates = RateTable(catalogue.prices(), catalogue.resolve, catalogue.resolve_provider)
-    store = Store(file_options(settings), rates, now)
+    catalogue, book = Catalogue(), price_book(settings)
+    tariffs = tariffs_of(catalogue, book)
+    store = Store(file_options(settings), RateTable(tariffs), now)
     try:
         state, receivers = State(store, now), receivers_of(settings)
         connection = connection_of(settings)
         judging = judging_of(settings, state, receivers, now, follow_events=False)
-        ingest = ingest_of(settings, connection, store, wall, wall, judge=judging.evaluate)
-        acting = Acting(settings, connection, judging, state, ingest, receivers=receivers, now=now)
+        pricing = pricing_of(settings, catalogue, (book, tariffs), store, state, judging, now)
+        judges = Judges([judging.evaluate, pricing])
+        ingest = ingest_of(settings, connection, store, wall, wall, judge=judges)
+        acting = Acting(
+            settings, connection, judging, pricing, state, ingest, receivers=receivers, now=now
+        )
         assert acting.troubles == []
         assert judging.seen is not None
     finally:

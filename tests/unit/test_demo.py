@@ -64,7 +64,8 @@ def traffic(*entries: tuple[dict[str, str], Verdict | None, float]) -> Traffic:
 def slack(*levels: str) -> tuple[Message, ...]:
     """Return a channel with one message that said these levels in turn."""
     versions = tuple(Version(f"! {level}: free-tier-daily\nmore", (), None) for level in levels)
-    return (Message("1.0", "bot", versions),)
+    unpriced = Version("! Warning: No price for mistral/codestral-nightly\nmore", (), None)
+    return (Message("1.0", "bot", (unpriced,)), Message("2.0", "bot", versions))
 
 
 def fails(found: Traffic, messages: tuple[Message, ...]) -> list[str]:
@@ -105,7 +106,8 @@ def test_each_way_to_go_wrong_is_seen() -> None:
 def test_nothing_happened_is_no_success() -> None:
     """An empty story fails everything that had to happen."""
     assert fails(traffic(), ()) == [
-        "messages in Slack, each edited in place",
+        "messages about the budget, edited in place",
+        "messages about the model without a price",
         "levels that Slack heard",
         "slowed before midnight",
         "some free requests refused",

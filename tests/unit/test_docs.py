@@ -1,6 +1,7 @@
 """The documentation names what is there: links, commands, options, settings, metrics, fields."""
 
 import re
+import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,10 @@ import typer
 
 from governor import telemetry
 from governor.cli import app
+from governor.core.business import BusinessEvent
 from governor.core.positions import Start
 from governor.core.usage import Reason, UsageEvent
-from governor.formats import native
+from governor.formats import FORMATS, native
 from governor.settings import reference
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +130,46 @@ def test_every_field_is_in_the_native_format() -> None:
     assert first_column("reference/formats/native.md") == list(UsageEvent.__struct_fields__)
 
 
+def test_the_example_of_a_format_is_one() -> None:
+    """The code of the how-to decodes what it is about, and sets the rest aside."""
+    text = read("how-to/add-a-format.md")
+    example = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert example is not None
+    module: dict[str, Any] = {}
+    exec(textwrap.dedent("   " + example[1].lstrip(" ")), module)
+    values = [b"2026-11-24T07:00:00Z gpt-4o 1000 200", b"gpt-4o 1000", b"now gpt-4o 1 x", b"\xff"]
+    records = [
+        SimpleNamespace(partition=0, offset=at, value=value, headers=(), timestamp=0)
+        for at, value in enumerate(values)
+    ]
+    decoded = module["decoder"]({})("tally", records, 1_000)
+    assert [(event.event_id, event.output_tokens) for event in decoded.events] == [
+        ("tally-0-0", 200)
+    ]
+    assert [reject.reason.value for reject in decoded.rejects] == [
+        "invalid",
+        "malformed",
+        "malformed",
+    ]
+
+
+def test_the_page_of_business_events_is_about_business_events() -> None:
+    """Its example is one, and its table lists the fields; those that the how-to sends are, too."""
+    page, how_to = read("reference/formats/business.md"), read("how-to/send-business-events.md")
+    blocks = re.findall(r"```json\n(.*?)```", page + how_to, re.DOTALL)
+    lines = [line for block in blocks[1:] for line in block.splitlines() if line.strip()]
+    values = [blocks[0], *lines]
+    records = [
+        SimpleNamespace(partition=0, offset=0, value=value.encode(), headers=(), timestamp=0)
+        for value in values
+    ]
+    decoded = FORMATS["business"]({})("business", records, 1_000_000)
+    assert decoded.rejects == []
+    assert len(decoded.business) == 6
+    fields = set(BusinessEvent.__struct_fields__)
+    assert set(first_column("reference/formats/business.md")) == fields
+
+
 def test_every_reason_is_in_the_rejects() -> None:
     """The page lists every reason and no other."""
     assert first_column("reference/rejects.md") == [reason.value for reason in Reason]
@@ -156,10 +198,11 @@ def test_the_code_map_is_complete() -> None:
         for path in package.rglob("*.py")
         if path.name != "__init__.py" or len(path.read_text("utf-8").splitlines()) > 5
     }
-    there |= {path.relative_to(package).as_posix() for path in package.rglob("*.sql")}
+    for suffix in ("sql", "yaml"):
+        there |= {path.relative_to(package).as_posix() for path in package.rglob(f"*.{suffix}")}
     assert set(first_column("explanation/architecture.md")) - {
-        "cli", "daemon", "demo", "gate", "settings", "rulebook", "documents", "loops",
-        "adapters",
+        "cli", "daemon", "demo", "gate", "settings", "rulebook", "pricebook",
+        "documents", "loops", "adapters",
         "telemetry", "formats", "core",
     } == there  # fmt: skip
 

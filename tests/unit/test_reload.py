@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from governor import rulebook
+from governor import rulebook, telemetry
 from governor.core.directives import Directive, Effect, Heartbeat, newest_by_key
 from governor.core.errors import ConfigError, PermanentError, TransientError
 from governor.core.rules.budget import Budget
@@ -93,6 +93,8 @@ class Daemon:
     def reload(self, *, every_s: float = 3_600.0) -> Reload:
         """Return the loop of a start at which the files are in force."""
         return Reload(
+            what="rules",
+            refused=telemetry.RULES_REJECTED,
             digest=lambda: rulebook.digest(self.folder),
             apply=self.apply,
             rejected=self.said.append,

@@ -18,10 +18,10 @@ from governor.core.rules.budget import Budget, Measure, Threshold
 from governor.core.rules.shared import Fail, Level, Mode, Rate, Throttle
 from governor.core.scopes import DIMENSIONS, Condition, Scope
 from governor.documents import MAX_BYTES, MAX_PROBLEMS, read_document
+from governor.documents.sections import MAX_ITEMS
 from governor.rulebook import KINDS, MAX_RULES, check, digest, load
 from governor.rulebook.actions import MAX_ACTIONS
 from governor.rulebook.files import MAX_FILES
-from governor.rulebook.sections import MAX_ITEMS
 from governor.rulebook.thresholds import MAX_THRESHOLDS
 from governor.rulebook.values import MAX_AMOUNT, Amount, amount, threshold
 

@@ -267,7 +267,8 @@ FILES = {
     "topics:\n  usage:": "2:3: topics.usage: must be a mapping, such as {format: native}",
     "topics:\n  usage: {}": "2:3: topics.usage: needs a format, such as native",
     "topics:\n  usage: {format: focus}": (
-        "2:11: topics.usage.format='focus': unknown format; known: native"
+        "2:11: topics.usage.format='focus': unknown format; known: auto, business, cloudevents,"
+        " litellm, native, openmeter, otlp_json, otlp_proto, provider"
     ),
     "topics:\n  us/age: {format: native}": (
         "2:3: topics.us/age: a topic name is 1 to 249 of the characters a-z A-Z 0-9 . _ -"

@@ -499,7 +499,9 @@ def test_a_share_that_is_not_known_has_no_bar() -> None:
 
 def test_what_is_not_about_a_budget_has_no_amounts() -> None:
     """Of refused rule files people hear what happened, without empty places for money."""
-    refused = rejection_notice("rules-rejected", "rules/a.yaml:3:5: unknown key 'limt'", NOW)
+    refused = rejection_notice(
+        "rules-rejected", "Rule files refused", "rules/a.yaml:3:5: unknown key 'limt'", NOW
+    )
     message = compose(refused)
     for text in (said(message.blocks), message.text):
         assert "rules/a.yaml:3:5: unknown key 'limt'" in text

@@ -16,7 +16,6 @@ import duckdb
 import pytest
 
 from governor.adapters.duckdb.file import FileOptions, StoreInUseError
-from governor.adapters.duckdb.rates import RateTable
 from governor.adapters.duckdb.store import Store
 from governor.core.admission import Window
 from governor.core.batches import Batch, Polled, Stored
@@ -25,6 +24,7 @@ from governor.core.positions import PartitionId, Position, Resumption, Start
 from governor.core.pricing import ModelKey, Price, Rates
 from governor.formats import FORMATS
 from governor.loops.ingest import Intake
+from tests.unit.shelf import rate_table
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 NANO = 10**9
@@ -79,7 +79,7 @@ def open_store(path: Path, **changes: Any) -> Store:
         "min_free_bytes": 0,
         **changes,
     }
-    rates = RateTable(PRICES, resolve, resolve_provider)
+    rates = rate_table(PRICES, resolve, resolve_provider)
     return Store(FileOptions(path=path, **options), rates, lambda: NOW)
 
 
@@ -101,7 +101,7 @@ class Log:
 
     intake: Intake = field(
         default_factory=lambda: Intake(
-            formats={TOPIC: FORMATS["native"]},
+            formats={TOPIC: FORMATS["native"]({})},
             window=Window(timedelta(days=45), timedelta(hours=1), timedelta(hours=1)),
             clock=Fixed(),
             max_record_bytes=100_000,

@@ -18,7 +18,7 @@ from governor import __version__
 from governor.adapters.duckdb.rates import RateTable
 from governor.core.errors import ConfigError, GovernorError, PermanentError, TransientError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _HOLDER: Final = re.compile(r"\(PID (\d+)\)")
 _CORRUPT: Final = re.compile(r"corrupt|checksum|not a valid DuckDB", re.IGNORECASE)
@@ -134,7 +134,7 @@ class Database:
             self._inode = path.stat().st_ino
             self.connection.execute("SET TimeZone = 'UTC'")
             self._check_version()
-            self._rates.install(self.connection, self._now())
+            self._rates.install(self.connection)
         except duckdb.Error as error:
             self.connection.close()
             first_line = str(error).strip().splitlines()[0]

@@ -18,6 +18,8 @@ INPUT_COLUMNS: Final = (
     "source",
     "provider",
     "model",
+    "service_tier",
+    "buyer",
     "requests",
     "input_tokens",
     "cache_read_tokens",
@@ -33,6 +35,9 @@ INPUT_COLUMNS: Final = (
 )
 """What deduplication and pricing read of a batch, beside `time_us` and `row`.
 
+`buyer` is who is charged, as `RateTable.buyers` numbers them.
+
+
 The time goes in as whole microseconds: a filter on a time zone column that DuckDB hands down to
 an Arrow scan needs a package (pytz) that nothing else here does.
 """
@@ -41,13 +46,15 @@ PRICED_COLUMNS: Final = {
     "price_id": pa.int64(),
     "cost_nano": pa.int64(),
     "cap_nano": pa.int64(),
+    "list_nano": pa.int64(),
     "contradicts": pa.bool_(),
+    "tier_unpriced": pa.bool_(),
 }
 """What pricing adds to a batch."""
 
 _BUCKETS: Final = """
 amounts AS (
-    SELECT row, provider, model, time_us, requests,
+    SELECT row, provider, model, service_tier, buyer, time_us, requests,
            coalesce(input_tokens, 0) AS input,
            coalesce(cache_read_tokens, 0) AS cache_read,
            coalesce(cache_write_5m_tokens, 0) AS cache_write_5m,
@@ -57,7 +64,8 @@ amounts AS (
            coalesce(reasoning_tokens, 0) AS reasoning,
            coalesce(output_audio_tokens, 0) AS output_audio,
            coalesce(web_searches, 0) AS web_search,
-           coalesce(output_images, 0) + coalesce(compute_ms, 0) AS without_rate,
+           coalesce(output_images, 0) AS image,
+           coalesce(compute_ms, 0) AS compute,
            cache_read + cache_write_5m + cache_write_1h + input_audio AS inside_input,
            reasoning + output_audio AS inside_output
     FROM {rows}
@@ -74,7 +82,8 @@ amounts AS (
 
 _COST: Final = """
 femto AS (
-    SELECT row, contradicts, {known} AS known,
+    SELECT row, contradicts, k.list_key IS NOT NULL AS listed, {known} AS known,
+           known AND k.tier <> 'standard' AND r.tier = 'standard' AS tier_unpriced,
            CASE WHEN known THEN r.price_id END AS price_id,
            plain_input * r.input_rate + b.cache_read * r.cache_read_rate
                + b.cache_write_5m * r.cache_write_5m_rate
@@ -82,46 +91,52 @@ femto AS (
                + b.input_audio * r.input_audio_rate
                + plain_output * r.output_rate + b.reasoning * r.reasoning_rate
                + b.output_audio * r.output_audio_rate
-               + requests * r.request_rate + b.web_search * r.web_search_rate AS femto
-    FROM buckets b JOIN model_keys k ON k.provider = b.provider AND k.model = b.model
+               + requests * r.request_rate + b.web_search * r.web_search_rate
+               + b.image * r.image_rate + b.compute * r.compute_rate AS femto
+    FROM buckets b JOIN tariff_keys k ON k.provider = b.provider AND k.model = b.model
+        AND k.service_tier IS NOT DISTINCT FROM b.service_tier AND k.buyer = b.buyer
     {join}
 ), split AS (
     SELECT *, femto // 1000000 AS nano, femto - nano * 1000000 AS rest FROM femto
 )
-SELECT row, price_id, contradicts,
+SELECT row, price_id, contradicts, tier_unpriced, listed,
        CASE WHEN known THEN nano::BIGINT + CASE
            WHEN rest > 500000 OR (rest = 500000 AND nano::BIGINT & 1 = 1) THEN 1 ELSE 0
        END END AS nano
 FROM split ORDER BY row
 """
 
-_IN_FORCE: Final = """LEFT JOIN rates r ON r.key = k.key
+_IN_FORCE: Final = """LEFT JOIN rates r ON r.key = k.{key}
         AND time_us >= r.starts_us AND time_us < r.ends_us
         AND second >= r.from_second AND second < r.until_second
         AND context_tokens >= r.from_tokens AND context_tokens < r.until_tokens"""
 
-_KNOWN: Final = """r.price_id IS NOT NULL AND without_rate = 0
-               AND (r.input IS NOT NULL OR context_tokens = 0)
-               AND (r.output IS NOT NULL OR plain_output + inside_output = 0)"""
+_KNOWN: Final = """r.price_id IS NOT NULL
+               AND (r.has_input OR context_tokens = 0)
+               AND (r.has_output OR plain_output + inside_output = 0)
+               AND (r.has_image OR b.image = 0) AND (r.has_compute OR b.compute = 0)
+               AND (r.has_web_search OR b.web_search = 0)"""
 
-PRICE: Final = (
-    "WITH " + _BUCKETS.format(rows="batch_input") + "," + _COST.format(join=_IN_FORCE, known=_KNOWN)
-)
-"""Row, price, cost and contradiction of each row of `batch_input`, in row order.
+
+def _priced(rows: str, join: str, known: str) -> str:
+    return "WITH " + _BUCKETS.format(rows=rows) + "," + _COST.format(join=join, known=known)
+
+
+PRICE: Final = _priced("batch_input", _IN_FORCE.format(key="key"), _KNOWN)
+"""Row, price, cost, doubts and whether a list price was overridden, of each row of `batch_input`.
 
 `price_id` and `nano` are NULL where no price is known. Parts are taken out of their totals first,
 so that no token is charged twice; parts that exceed their total are charged on top of it. The
 femto-dollar sum is exact in HUGEINT and is rounded half to even once, without a float and without
-`round_even`, which would go through one.
+`round_even`, which would go through one. `tier_unpriced` says that the standard price was charged
+for want of one of the tier.
 """
 
-STAND_IN: Final = (
-    "WITH "
-    + _BUCKETS.format(rows="batch_unpriced")
-    + ","
-    + _COST.format(join="JOIN rates r ON r.price_id = k.fallback_id", known="true")
-)
+STAND_IN: Final = _priced("batch_unpriced", "JOIN rates r ON r.key = k.stand_in_key", "true")
 """The same by the stand-in price, for the rows of `batch_unpriced`."""
+
+LISTED: Final = _priced("batch_overridden", _IN_FORCE.format(key="list_key"), _KNOWN)
+"""The same by the list price, for the rows of `batch_overridden`."""
 
 ROLLUP_COLUMNS: Final = (
     "event_time",
@@ -130,6 +145,7 @@ ROLLUP_COLUMNS: Final = (
     "input_tokens",
     "cache_read_tokens",
     "output_tokens",
+    "reported_cost_nano",
     "cost_nano",
     "cap_nano",
 )
@@ -150,11 +166,86 @@ SELECT epoch_us({{time}}) // {BUCKET_US} * {BUCKET_US} AS bucket_us, {{dimension
 FROM {{rows}} GROUP BY ALL HAVING count(*) > 0 -- over no rows at all, not one of NULL
 """
 
+_PRICED_FROM: Final = ", ".join(
+    f'"{name}"'
+    for name in dict.fromkeys(
+        [
+            *("topic", "partition", "offset", "event_time", "customer", "team"),
+            *(name for name in INPUT_COLUMNS if name != "buyer"),
+            *ROLLUP_COLUMNS,
+            *("price_id", "cost_nano", "cap_nano", "list_nano", "tier_unpriced"),
+        ]
+    )
+)
+
+RERATED: Final = f"""
+SELECT rowid AS number, {_PRICED_FROM} FROM {{table}}
+WHERE rowid >= $1 AND rowid < $2 AND event_time >= $3 AND event_time < $4
+ORDER BY rowid
+"""
+"""The rows of a slice, with all that pricing and the rollups read."""
+
+ADJUST: Final = """
+INSERT INTO adjustments BY NAME
+SELECT $1 AS run, $2 AS made_at, source, event_id, event_time, provider, model, customer,
+       topic, "partition", "offset", old_price_id, new_price_id, old_cost_nano, new_cost_nano,
+       old_cap_nano, new_cap_nano, old_list_nano, new_list_nano
+FROM rerated
+"""
+
+REPRICE: Final = """
+UPDATE {table} SET price_id = r.new_price_id, cost_nano = r.new_cost_nano,
+       cap_nano = r.new_cap_nano, list_nano = r.new_list_nano, tier_unpriced = r.new_tier_unpriced
+FROM rerated r WHERE {table}.rowid = r.number AND {table}.rowid >= $1 AND {table}.rowid < $2
+"""
+
+ADJUST_ROLLUPS: Final = f"""
+INSERT INTO rollup_minute BY NAME
+SELECT time_bucket(INTERVAL 1 MINUTE, event_time) AS bucket, {", ".join(ROLLUP_DIMENSIONS)},
+       0 AS events, 0 AS requests,
+       (sum(coalesce(new_cost_nano, 0)) - sum(coalesce(old_cost_nano, 0)))::HUGEINT AS cost_nano,
+       (sum(new_cap_nano) - sum(old_cap_nano))::HUGEINT AS cap_nano,
+       count(*) FILTER (new_cost_nano IS NULL) - count(*) FILTER (old_cost_nano IS NULL)
+           AS unpriced_events,
+       coalesce(sum(tokens) FILTER (new_cost_nano IS NULL), 0)
+           - coalesce(sum(tokens) FILTER (old_cost_nano IS NULL), 0) AS unpriced_tokens,
+       coalesce(sum(new_cap_nano) FILTER (new_cost_nano IS NULL), 0)
+           - coalesce(sum(old_cap_nano) FILTER (old_cost_nano IS NULL), 0) AS unpriced_nano,
+       CASE WHEN count(reported_cost_nano) > 0 THEN
+           coalesce(sum(reported_cost_nano) FILTER (new_cost_nano IS NOT NULL), 0)
+           - coalesce(sum(reported_cost_nano) FILTER (old_cost_nano IS NOT NULL), 0)
+       END AS reported_nano,
+       CASE WHEN count(reported_cost_nano) > 0 THEN
+           coalesce(sum(new_cost_nano) FILTER (reported_cost_nano IS NOT NULL), 0)
+           - coalesce(sum(old_cost_nano) FILTER (reported_cost_nano IS NOT NULL), 0)
+       END AS compared_nano
+FROM (SELECT *, coalesce(input_tokens, 0) + coalesce(output_tokens, 0) AS tokens FROM rerated)
+GROUP BY ALL
+"""
+"""The differences of changed rows, appended like those of a batch; they stand for no event."""
+
 COMPACT: Final = f"""
 INSERT INTO rollup_hour BY NAME
 SELECT time_bucket(INTERVAL 1 HOUR, bucket) AS bucket, {", ".join(ROLLUP_DIMENSIONS)},
        {", ".join(f"sum({name}) AS {name}" for name in ROLLUP_MEASURES)}
 FROM rollup_minute WHERE bucket < $1 GROUP BY ALL
+"""
+
+
+_ROLLUPS: Final = "(FROM rollup_minute UNION ALL BY NAME FROM rollup_hour)"
+
+UNPRICED_SINCE: Final = f"""
+SELECT provider, model, sum(unpriced_events)::BIGINT AS events,
+       sum(unpriced_tokens)::BIGINT AS tokens, sum(unpriced_nano)::HUGEINT AS nano
+FROM {_ROLLUPS} WHERE bucket >= date_trunc('hour', $1::TIMESTAMPTZ)
+GROUP BY ALL HAVING sum(unpriced_events) > 0
+"""
+
+COMPARED_SINCE: Final = f"""
+SELECT (bucket AT TIME ZONE 'UTC')::DATE AS day, provider, model,
+       sum(reported_nano)::HUGEINT AS reported, sum(compared_nano)::HUGEINT AS ours
+FROM {_ROLLUPS} WHERE bucket >= $1::TIMESTAMP AT TIME ZONE 'UTC'
+GROUP BY ALL HAVING sum(reported_nano) IS NOT NULL
 """
 
 

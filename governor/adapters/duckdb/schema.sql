@@ -1,4 +1,4 @@
--- The tables of governor's DuckDB file, version 1. Views are the contract; tables are not.
+-- The tables of governor's DuckDB file, version 2. Views are the contract; tables are not.
 -- No primary keys, no indexes: exactness comes from one writer, positions kept with the data, and
 -- the dedupe query. Money is whole nano-dollars (10^-9 USD), times are TIMESTAMPTZ in UTC.
 
@@ -17,12 +17,16 @@ CREATE TABLE events (
     output_tokens BIGINT, reasoning_tokens BIGINT,
     input_audio_tokens BIGINT, output_audio_tokens BIGINT, input_image_tokens BIGINT,
     output_images BIGINT, web_searches BIGINT, compute_ms BIGINT,
-    requests BIGINT, duration_ms BIGINT, tags MAP(VARCHAR, VARCHAR),
+    requests BIGINT, duration_ms BIGINT,
+    reported_cost_nano BIGINT,  -- what the sender says that it cost; kept beside ours
+    tags MAP(VARCHAR, VARCHAR),
     topic VARCHAR, "partition" INTEGER, "offset" BIGINT,
-    price_id BIGINT,      -- the price used; of the stand-in where the model is unpriced
-    cost_nano BIGINT,     -- NULL: unpriced, which is not free
-    cap_nano BIGINT,      -- what caps count: the cost, or the stand-in's cost; never NULL
-    contradicts BOOLEAN,  -- its parts exceed its totals; priced as if the parts came on top
+    price_id BIGINT,        -- the price used; of the stand-in where the model is unpriced
+    cost_nano BIGINT,       -- NULL: unpriced, which is not free
+    cap_nano BIGINT,        -- what caps count: the cost, or the stand-in's cost; never NULL
+    list_nano BIGINT,       -- cost by the list; NULL where that is the cost, or is not known
+    contradicts BOOLEAN,    -- its parts exceed its totals; priced as if the parts came on top
+    tier_unpriced BOOLEAN,  -- at the standard price, for want of one of its service tier
     stored_at TIMESTAMPTZ
 );
 
@@ -36,10 +40,24 @@ CREATE TABLE rollup_minute (
     service_tier VARCHAR, region VARCHAR,
     events BIGINT, requests BIGINT,
     input_tokens BIGINT, cache_read_tokens BIGINT, output_tokens BIGINT,
-    cost_nano HUGEINT, cap_nano HUGEINT, unpriced_events BIGINT
+    cost_nano HUGEINT, cap_nano HUGEINT,
+    unpriced_events BIGINT, unpriced_tokens BIGINT,
+    unpriced_nano HUGEINT,  -- what caps count for the unpriced
+    reported_nano HUGEINT,  -- what senders say that priced events cost, and
+    compared_nano HUGEINT   -- what those events cost by our prices
 );
 
 CREATE TABLE rollup_hour AS FROM rollup_minute LIMIT 0;
+
+-- Every version of every business event, append only; `business` shows the one that holds.
+CREATE TABLE business_events (
+    event_id VARCHAR, source VARCHAR, event_time TIMESTAMPTZ, measure VARCHAR, op VARCHAR,
+    amount BIGINT,          -- nano-dollars for revenue, else a count; NULL in a delete
+    currency VARCHAR, until TIMESTAMPTZ, updated_at TIMESTAMPTZ,
+    customer VARCHAR, tier VARCHAR, segment VARCHAR, feature VARCHAR, team VARCHAR,
+    project VARCHAR, outcome VARCHAR,
+    topic VARCHAR, "partition" INTEGER, "offset" BIGINT, stored_at TIMESTAMPTZ
+);
 
 CREATE TABLE rejects (
     topic VARCHAR, "partition" INTEGER, "offset" BIGINT,
@@ -60,14 +78,33 @@ CREATE TABLE resumptions (
     reason VARCHAR, from_offset BIGINT, to_offset BIGINT, missed_records BIGINT
 );
 
--- Every price that was ever in the rate table; append only. Rates are femto-dollars (10^-15 USD).
+-- Every price that an event here was looked up at; append only. Rates are femto-dollars (10^-15 USD).
 CREATE TABLE prices (
-    price_id BIGINT, provider VARCHAR, model VARCHAR, source VARCHAR,
+    price_id BIGINT, provider VARCHAR, model VARCHAR, tier VARCHAR, source VARCHAR,
     starts_at TIMESTAMPTZ, ends_at TIMESTAMPTZ, from_second INTEGER, until_second INTEGER,
     from_tokens BIGINT, until_tokens BIGINT,
     input BIGINT, cache_read BIGINT, cache_write_5m BIGINT, cache_write_1h BIGINT,
     output BIGINT, reasoning BIGINT, input_audio BIGINT, output_audio BIGINT,
-    request BIGINT, web_search BIGINT, added_at TIMESTAMPTZ
+    request BIGINT, web_search BIGINT, image BIGINT, compute BIGINT, added_at TIMESTAMPTZ
+);
+
+-- Every event that was priced again, as it was and as it is; append only.
+CREATE TABLE adjustments (
+    run VARCHAR, made_at TIMESTAMPTZ,
+    source VARCHAR, event_id VARCHAR, event_time TIMESTAMPTZ,
+    provider VARCHAR, model VARCHAR, customer VARCHAR,
+    topic VARCHAR, "partition" INTEGER, "offset" BIGINT,
+    old_price_id BIGINT, new_price_id BIGINT,
+    old_cost_nano BIGINT, new_cost_nano BIGINT,
+    old_cap_nano BIGINT, new_cap_nano BIGINT,
+    old_list_nano BIGINT, new_list_nano BIGINT
+);
+
+-- Every order to price again that was carried out to its end.
+CREATE TABLE rerates (
+    run VARCHAR, who VARCHAR, via VARCHAR,
+    starts_at TIMESTAMPTZ, ends_at TIMESTAMPTZ, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ,
+    slices BIGINT, events BIGINT, before_nano HUGEINT, after_nano HUGEINT
 );
 
 -- How each alert stands: one row a rule, group and period. Groups are JSON lists of the values of
@@ -141,8 +178,10 @@ SELECT time_bucket(INTERVAL 1 HOUR, bucket) AS hour,
        sum(input_tokens)::BIGINT AS input_tokens,
        sum(cache_read_tokens)::BIGINT AS cache_read_tokens,
        sum(output_tokens)::BIGINT AS output_tokens,
-       sum(cost_nano)::HUGEINT AS cost_nano, sum(cap_nano)::HUGEINT AS cap_nano,
-       sum(cost_nano)::DECIMAL(29, 0) * 0.000000001::DECIMAL(9, 9) AS cost_usd,
+       CASE WHEN sum(unpriced_events) < sum(events) THEN sum(cost_nano)::HUGEINT END AS cost_nano,
+       sum(cap_nano)::HUGEINT AS cap_nano,
+       CASE WHEN sum(unpriced_events) < sum(events)
+            THEN sum(cost_nano)::DECIMAL(29, 0) * 0.000000001::DECIMAL(9, 9) END AS cost_usd,
        sum(unpriced_events)::BIGINT AS unpriced_events
 FROM (FROM rollup_hour UNION ALL FROM rollup_minute)
 GROUP BY ALL;
@@ -159,3 +198,81 @@ SELECT (hour AT TIME ZONE 'UTC')::DATE AS day, * EXCLUDE (hour, events, requests
        sum(unpriced_events)::BIGINT AS unpriced_events
 FROM spend_hourly
 GROUP BY ALL;
+
+-- What holds of each business event: its newest correction, or where there is none its insert.
+CREATE VIEW business AS
+SELECT source, event_id, event_time, until, measure, amount,
+       CASE measure WHEN 'revenue' THEN amount::DECIMAL(28, 0) * 0.000000001::DECIMAL(9, 9)
+                    ELSE amount END AS "value",
+       currency, customer, tier, segment, feature, team, project, outcome,
+       op <> 'insert' AS corrected, updated_at, stored_at
+FROM (
+    FROM business_events
+    QUALIFY row_number() OVER (
+        PARTITION BY source, event_id
+        ORDER BY op = 'insert', updated_at DESC, topic, "partition", "offset" DESC
+    ) = 1
+)
+WHERE op <> 'delete';
+
+-- By the UTC day. What is about a span is shared out evenly over it, to the last unit; active users
+-- are the same number on each of its days.
+CREATE VIEW business_daily AS
+SELECT day::DATE AS day, measure, customer, tier, segment, feature, team, project, outcome,
+       sum(CASE WHEN until IS NULL OR measure = 'active_users' THEN amount
+                ELSE amount::HUGEINT * (least(ends, epoch_us(day) + 86400000000) - starts) // (ends - starts)
+                   - amount::HUGEINT * (greatest(starts, epoch_us(day)) - starts) // (ends - starts)
+           END)::HUGEINT AS amount
+FROM (
+    SELECT *, epoch_us(event_time) AS starts, epoch_us(until) AS ends,
+           unnest(generate_series(
+               date_trunc('day', event_time AT TIME ZONE 'UTC'),
+               coalesce(until - INTERVAL 1 MICROSECOND, event_time) AT TIME ZONE 'UTC',
+               INTERVAL 1 DAY)) AS day
+    FROM business
+)
+GROUP BY ALL;
+
+-- What a day's usage cost, against what it brought. `all` is the company: what is stated of all of
+-- it where something is, else the sum of what is stated of each customer.
+CREATE VIEW unit_economics AS
+WITH costs AS (
+    SELECT (event_time AT TIME ZONE 'UTC')::DATE AS day, customer, grouping(customer) = 1 AS whole,
+           sum(cost_nano)::HUGEINT AS cost_nano, sum(requests)::BIGINT AS requests,
+           count(DISTINCT (customer, "user")) FILTER ("user" IS NOT NULL) AS users_seen,
+           count(*) FILTER (cost_nano IS NULL) AS unpriced_events
+    FROM usage
+    GROUP BY GROUPING SETS ((day, customer), (day))
+), told AS (
+    SELECT day, customer, grouping(customer) = 1 AS whole,
+           CASE WHEN whole THEN coalesce(sum(amount) FILTER (measure = 'revenue' AND customer IS NULL),
+                                         sum(amount) FILTER (measure = 'revenue'))
+                ELSE sum(amount) FILTER (measure = 'revenue') END AS revenue_nano,
+           CASE WHEN whole THEN coalesce(sum(amount) FILTER (measure = 'active_users' AND customer IS NULL),
+                                         sum(amount) FILTER (measure = 'active_users'))
+                ELSE sum(amount) FILTER (measure = 'active_users') END AS users_told,
+           CASE WHEN whole THEN coalesce(sum(amount) FILTER (measure = 'outcomes' AND customer IS NULL),
+                                         sum(amount) FILTER (measure = 'outcomes'))
+                ELSE sum(amount) FILTER (measure = 'outcomes') END AS outcomes
+    FROM business_daily
+    GROUP BY GROUPING SETS ((day, customer), (day))
+), days AS (
+    SELECT coalesce(c.day, t.day) AS day, coalesce(c.customer, t.customer) AS customer,
+           cost_nano, requests, coalesce(unpriced_events, 0) AS unpriced_events,
+           revenue_nano, coalesce(users_told, users_seen) AS active_users, outcomes
+    FROM (FROM costs WHERE whole OR customer IS NOT NULL) c
+    FULL JOIN (FROM told WHERE whole OR customer IS NOT NULL) t
+        ON c.day = t.day AND c.customer IS NOT DISTINCT FROM t.customer
+)
+SELECT day, CASE WHEN customer IS NULL THEN 'all' ELSE 'customer' END AS scope, customer,
+       requests, cost_nano,
+       cost_nano::DECIMAL(29, 0) * 0.000000001::DECIMAL(9, 9) AS cost_usd, unpriced_events,
+       revenue_nano, revenue_nano::DECIMAL(29, 0) * 0.000000001::DECIMAL(9, 9) AS revenue_usd,
+       active_users, outcomes,
+       CASE WHEN revenue_nano > 0 THEN (cost_nano * 1000000 // revenue_nano)::DECIMAL(29, 0)
+            * 0.000001::DECIMAL(6, 6) END AS cost_per_revenue,
+       CASE WHEN active_users > 0 THEN (cost_nano // active_users)::DECIMAL(29, 0)
+            * 0.000000001::DECIMAL(9, 9) END AS cost_per_user_usd,
+       CASE WHEN outcomes > 0 THEN (cost_nano // outcomes)::DECIMAL(29, 0)
+            * 0.000000001::DECIMAL(9, 9) END AS cost_per_outcome_usd
+FROM days;

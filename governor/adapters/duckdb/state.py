@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 import duckdb
@@ -17,6 +17,7 @@ from governor.core.alerts import Alert, AlertKey, Phase, Transition
 from governor.core.decisions import Decisions, DueMessage
 from governor.core.directives import Directive
 from governor.core.notifications import Notice
+from governor.core.pricewatch import Compared, ModelName, Unpriced
 from governor.core.totals import Mask, Sums
 
 MAX_ERROR_CHARACTERS: Final = 500
@@ -185,6 +186,36 @@ class State:
             [prefix],
         )
         return msgspec.json.decode(found[0]["body"], type=Notice) if found else None
+
+    def open_notices(self, kind: str) -> list[Notice]:
+        """Return how messages stand that begin like this and have not ended."""
+        found = self._rows(
+            "SELECT any_value(body) AS body FROM messages WHERE starts_with(message, $1)"
+            " GROUP BY message ORDER BY message",
+            [f"{kind}-"],
+        )
+        notices = [msgspec.json.decode(row["body"], type=Notice) for row in found]
+        return [notice for notice in notices if notice.resolved is None]
+
+    def unpriced(self, since: datetime) -> dict[ModelName, Unpriced]:
+        """Return usage without a price from the hour of a time on, by model."""
+        found = self._rows(queries.UNPRICED_SINCE, [since])
+        return {
+            ModelName(row["provider"], row["model"]): Unpriced(
+                row["events"], row["tokens"], int(row["nano"])
+            )
+            for row in found
+        }
+
+    def compared(self, since: date) -> dict[tuple[date, ModelName], Compared]:
+        """Return reported costs and ours from a UTC day on, by day and model."""
+        found = self._rows(queries.COMPARED_SINCE, [since])
+        return {
+            (row["day"], ModelName(row["provider"], row["model"])): Compared(
+                int(row["reported"]), int(row["ours"])
+            )
+            for row in found
+        }
 
     def _change(self, message: DueMessage, assigned: str, values: dict[str, Any]) -> None:
         self._store.require_open()

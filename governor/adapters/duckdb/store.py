@@ -12,17 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from governor.adapters.duckdb import queries
+from governor.adapters.duckdb.business import append_business
+from governor.adapters.duckdb.charging import charged_input, charges, learn
 from governor.adapters.duckdb.file import Database, FileOptions, registered
 from governor.adapters.duckdb.rates import RateTable
 from governor.core.admission import NO_WATERMARK_US
 from governor.core.batches import Batch, Span, Stored, Tally
 from governor.core.errors import PermanentError
 from governor.core.positions import PartitionId, Position, Resumption
+from governor.core.tariffs import Tariffs
 from governor.core.totals import SUMMED_COLUMNS
 from governor.core.usage import Reject
-
-MAX_RAW_BYTES: Final = 65_536
-"""How much of a rejected record is kept; all of it stays in Kafka at its offset."""
 
 MINUTES_KEPT: Final = timedelta(days=2)
 REJECTS_KEPT: Final = timedelta(days=90)
@@ -44,7 +44,7 @@ class Store:
 
     def __init__(self, options: FileOptions, rates: RateTable, now: Callable[[], datetime]) -> None:
         self.database = Database(options, rates, now)
-        self._rates = rates
+        self.rates = rates
         self._now = now
         self.partitions: Mapping[PartitionId, PartitionState] = {}
         self._load()
@@ -56,11 +56,11 @@ class Store:
     def append(self, batch: Batch) -> Stored | None:
         """Store a batch in one transaction; return what it came to, None if it was stored before.
 
-        1. Learn the names of new models (temporary tables, outside the transaction).
+        1. Learn the tariffs that are named first here (outside the transaction).
         2. Drop the events that are stored already.
         3. Price the rest and append them, on time or late.
         4. Append the minute deltas of the rollups.
-        5. Append the rejects.
+        5. Append the business events that are new, and the rejects.
         6. Write the next offsets, and commit.
         A crash before the commit leaves nothing, and the log is read again from the old position.
         A commit whose outcome is unknown is settled by the position found when the file is opened
@@ -74,12 +74,14 @@ class Store:
             return None
         self.database.check_space()
         with self.database.translated() as connection:
-            self._rates.learn(connection, batch.models)
+            read = charged_input(self.rates, batch.events)
+            learn(connection, self.rates, read, batch.now)
             connection.execute("BEGIN")
-            priced = _priced(connection, batch.events)
+            priced = _priced(connection, batch.events, read)
             deltas = _append_events(connection, priced, batch.now)
+            business = append_business(connection, batch.business, batch.now)
             _append_rejects(connection, batch.rejects, batch.now)
-            tallies = _tallies(batch, priced)
+            tallies = _tallies(batch, priced, business)
             states = self._advance(batch.spans, tallies)
             _write_positions(connection, states, self.partitions.keys(), batch.now)
             connection.execute("COMMIT")
@@ -131,6 +133,12 @@ class Store:
             connection.execute("DELETE FROM rejects WHERE stored_at < $1", [now - REJECTS_KEPT])
             connection.execute("COMMIT")
 
+    def charge_by(self, tariffs: Tariffs) -> None:
+        """Charge what is stored from now on by other tariffs."""
+        self.require_open()
+        with self.database.translated() as connection:
+            self.rates.replace(connection, tariffs)
+
     def require_open(self) -> None:
         """Open the file again after a fatal error, and read the positions that are in it."""
         if self.database.reopen_if_broken():
@@ -170,39 +178,25 @@ class Store:
         }
 
 
-def _priced(connection: duckdb.DuckDBPyConnection, events: pa.Table) -> pa.Table:
-    """Return the events that are not stored yet, with price, cost, stand-in and contradiction."""
+def _priced(connection: duckdb.DuckDBPyConnection, events: pa.Table, read: pa.Table) -> pa.Table:
+    """Return the events that are not stored yet, with what they cost (`PRICED_COLUMNS`).
+
+    `read` is `charged_input` of the events.
+    """
     if not events.num_rows:
         for name, kind in queries.PRICED_COLUMNS.items():
             events = events.append_column(name, pa.nulls(0, kind))
         return events
-    times = events["event_time"].cast(pa.int64())
-    rows = pa.array(np.arange(events.num_rows))
-    read = events.select(queries.INPUT_COLUMNS).append_column("time_us", times)
-    read = read.append_column("row", rows)
     with registered(connection, batch_input=read):
-        duplicates = connection.execute(queries.duplicates(np.asarray(times)))
+        duplicates = connection.execute(queries.duplicates(np.asarray(read["time_us"])))
         stored = duplicates.to_arrow_table()["row"]
-        costs = connection.execute(queries.PRICE).to_arrow_table()
     if len(stored):
-        fresh = pc.invert(pc.is_in(rows, value_set=stored.combine_chunks()))
-        events, costs = events.filter(fresh), costs.filter(fresh)
-    cap = costs["nano"].combine_chunks()
-    price_id = costs["price_id"].combine_chunks()
-    if cap.null_count:
-        unpriced = read.take(costs["row"].filter(cap.is_null()))
-        with registered(connection, batch_unpriced=unpriced):
-            stand_in = connection.execute(queries.STAND_IN).to_arrow_table()
-        price_id = pc.replace_with_mask(
-            price_id, cap.is_null(), stand_in["price_id"].combine_chunks()
-        )
-        cap = pc.replace_with_mask(cap, cap.is_null(), stand_in["nano"].combine_chunks())
-    return (
-        events.append_column("price_id", price_id)
-        .append_column("cost_nano", costs["nano"])
-        .append_column("cap_nano", cap)
-        .append_column("contradicts", costs["contradicts"])
-    )
+        fresh = pc.invert(pc.is_in(read["row"], value_set=stored.combine_chunks()))
+        events, read = events.filter(fresh), read.filter(fresh)
+    costs = charges(connection, read)
+    for name in queries.PRICED_COLUMNS:
+        events = events.append_column(name, costs[name])
+    return events
 
 
 def _append_events(
@@ -237,12 +231,8 @@ def _append_rejects(
             "offset": [reject.offset for reject in rejects],
             "reason": [reject.reason.value for reject in rejects],
             "detail": [reject.detail for reject in rejects],
-            "raw": pa.array(
-                [None if r.raw is None else r.raw[:MAX_RAW_BYTES] for r in rejects], pa.binary()
-            ),
-            "raw_bytes": pa.array(
-                [None if r.raw is None else len(r.raw) for r in rejects], pa.int64()
-            ),
+            "raw": pa.array([reject.raw for reject in rejects], pa.binary()),
+            "raw_bytes": pa.array([reject.size for reject in rejects], pa.int64()),
         }
     )
     with registered(connection, batch_rejects=table):
@@ -282,11 +272,11 @@ def _write_positions(
         )
 
 
-def _tallies(batch: Batch, priced: pa.Table) -> dict[PartitionId, Tally]:
-    counted = _by_partition(priced)
+def _tallies(batch: Batch, priced: pa.Table, business: pa.Table) -> dict[PartitionId, Tally]:
+    counted = _by_partition(priced) + _by_partition(business)
     late = _by_partition(priced.filter(priced["late"]))
     unpriced = _by_partition(priced.filter(priced["cost_nano"].is_null()))
-    admitted = _by_partition(batch.events)
+    admitted = _by_partition(batch.events) + _by_partition(batch.business)
     rejected = Counter(PartitionId(reject.topic, reject.partition) for reject in batch.rejects)
     tallies = {
         span.partition: Tally(

@@ -146,6 +146,10 @@ class Evaluate:
         self._see(batch)
         self._take_up(self.rules.values(), self._now())
 
+    def recount(self) -> None:
+        """Add up anew: what is stored costs something else now. May raise TransientError."""
+        self._take_up(self.rules.values(), self._now())
+
     def settle(self) -> None:
         """Judge the totals that have reached a mark. Raise TransientError to be called again."""
         if self._reached:

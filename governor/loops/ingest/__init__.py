@@ -363,6 +363,7 @@ def _measure(batch: Batch, stored: Stored, seconds: float) -> None:
         telemetry.EVENTS.labels(outcome).inc(count)
     for reason, count in Counter(reject.reason.value for reject in batch.rejects).items():
         telemetry.REJECTS.labels(reason).inc(count)
+    telemetry.IGNORED.inc(batch.ignored)
     telemetry.LATE.inc(sum(tally.late for tally in stored.tallies.values()))
     telemetry.UNPRICED.inc(sum(tally.unpriced for tally in stored.tallies.values()))
     cost_nano = sum(stored.deltas["cost_nano"].drop_null().to_pylist())

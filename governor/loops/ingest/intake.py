@@ -6,6 +6,7 @@ from typing import Protocol
 
 from governor.core.admission import NO_WATERMARK_US, Window, admit, newest_time_us
 from governor.core.batches import Batch, Polled, Span
+from governor.core.business import BusinessEvent, business_table
 from governor.core.positions import PartitionId
 from governor.core.usage import Record, Reject, UsageEvent, table_of
 from governor.formats import Decode
@@ -41,6 +42,8 @@ class Intake:
         events: list[UsageEvent] = []
         origins: list[Record] = []
         rejects: list[Reject] = []
+        business: list[tuple[str, Record, BusinessEvent]] = []
+        ignored = 0
         runs: list[tuple[PartitionId, int]] = []
         seen: dict[PartitionId, int] = {}
         for partition, records in polled.records.items():
@@ -49,8 +52,10 @@ class Intake:
             events += decoded.events
             origins += decoded.origins
             rejects += decoded.rejects
+            business += decoded.business
+            ignored += decoded.ignored
             runs.append((partition, len(decoded.events)))
-            seen[partition] = len(decoded.events) + len(decoded.rejects)
+            seen[partition] = decoded.size - decoded.ignored
         table = table_of(events)
         now = self._clock.at(newest_time_us(table))
         admitted = admit(
@@ -69,5 +74,11 @@ class Intake:
             )
             for partition, end in polled.ends.items()
         )
-        models = frozenset((event.provider, event.model) for event in events)
-        return Batch(spans, admitted.events, (*rejects, *admitted.rejects), models, now)
+        return Batch(
+            spans=spans,
+            events=admitted.events,
+            business=business_table(business),
+            rejects=(*rejects, *admitted.rejects),
+            now=now,
+            ignored=ignored,
+        )
