@@ -20,6 +20,7 @@ from governor.core.usage import Instant, Name, Reason, Record
 MAX_USD: Final = 10**9
 MAX_COUNT: Final = 10**12
 MAX_SPAN: Final = timedelta(days=366)
+_NANO_USD: Final = Decimal("0.000000001")
 
 
 class BusinessEvent(Struct, gc=False, forbid_unknown_fields=True):
@@ -85,9 +86,9 @@ def _value_fault(event: BusinessEvent) -> str | None:
     if event.measure == "revenue":
         if abs(value) > MAX_USD:
             return f"value is beyond {MAX_USD:,} USD"
-        if value * NANO_PER_USD % 1:
+        if value.quantize(_NANO_USD) != value:
             return "value has more than 9 decimals; 10^-9 USD is the least"
-    elif value % 1 or not 0 <= value <= MAX_COUNT:
+    elif not 0 <= value <= MAX_COUNT or value % 1:
         return f"value must be a whole number from 0 to {MAX_COUNT:,} for {event.measure}"
     return None
 

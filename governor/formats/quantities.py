@@ -18,7 +18,8 @@ from governor.core.errors import DecodeError
 from governor.core.usage import Reason
 
 MAX_DIGITS: Final = 11
-"""Of a count that is written in quotes."""
+"""Of a count that is written in quotes, or as a fraction that is none."""
+_LIMIT: Final = 10**MAX_DIGITS
 _ANTHROPIC: Final = frozenset(
     {"cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation", "server_tool_use"}
 )
@@ -180,7 +181,7 @@ def whole(usage: Mapping[str, Any], name: str) -> int | None:
     count = usage.get(name)
     if count is None or (isinstance(count, int) and not isinstance(count, bool)):
         return count
-    if isinstance(count, float | Decimal) and count % 1 == 0:
+    if isinstance(count, float | Decimal) and -_LIMIT < count < _LIMIT and count % 1 == 0:
         return int(count)
     if isinstance(count, str) and count.isascii() and count.isdigit() and len(count) <= MAX_DIGITS:
         return int(count)

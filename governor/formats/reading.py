@@ -35,17 +35,16 @@ _ADVICE: Final = {
     "at `$.reported_cost_usd`": 'write US dollars as a decimal in quotes, such as "0.0125"',
 }
 """What to write instead, by words of the refusal."""
-_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, TypeError, OverflowError, RecursionError)
+_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError, RecursionError)
 
 
 class Found:
     """What one record held so far."""
 
-    __slots__ = ("_decoded", "_refused", "record", "topic")
+    __slots__ = ("_decoded", "record", "topic")
 
     def __init__(self, decoded: Decoded, topic: str, record: Record) -> None:
         self._decoded = decoded
-        self._refused = False
         self.topic = topic
         self.record = record
 
@@ -64,12 +63,8 @@ class Found:
         self._decoded.business.append((self.topic, self.record, event))
 
     def refuse(self, reason: Reason, detail: str) -> None:
-        """Set the record, or one event of it, aside; its bytes are kept once."""
-        reject = Reject.of(self.topic, self.record, reason, detail)
-        if self._refused:
-            reject = Reject(**{**_parts(reject), "raw": None})
-        self._refused = True
-        self._decoded.rejects.append(reject)
+        """Set the record, or one event of it, aside."""
+        self._decoded.rejects.append(Reject.of(self.topic, self.record, reason, detail))
 
     def ignore(self) -> None:
         """Count what is no usage."""
@@ -185,7 +180,3 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     """Return ` (did you mean ...?)` with the known name most like `name`, or nothing."""
     near = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean `{near[0]}`?)" if near else ""
-
-
-def _parts(reject: Reject) -> dict[str, Any]:
-    return {name: getattr(reject, name) for name in Reject.__slots__}

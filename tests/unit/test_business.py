@@ -143,6 +143,8 @@ def opened(path: Path) -> Iterator[Books]:
         ({"value": None}, "value is missing; insert needs one"),
         ({"value": "1e10"}, "beyond 1,000,000,000 USD"),
         ({"value": "0.0000000001"}, "more than 9 decimals"),
+        ({"value": "1.00000000000000000000000000000001"}, "more than 9 decimals"),
+        ({"measure": "outcomes", "value": "1e400"}, "whole number from 0"),
         ({"value": "NaN"}, "not a number"),
         ({"measure": "active_users", "value": 1.5}, "whole number from 0"),
         ({"measure": "outcomes", "value": -1}, "whole number from 0"),

@@ -343,7 +343,7 @@ def test_data_in_words_of_applications() -> None:
     assert "secret" not in str(found)
 
 
-@pytest.mark.parametrize("count", ["many", 1.5, True, [1], "\uff11\uff12", "9" * 12])
+@pytest.mark.parametrize("count", ["many", 1.5, 1e308, True, [1], "\uff11\uff12", "9" * 12])
 def test_a_count_that_is_none_is_set_aside(count: Any) -> None:
     """It is named, and not read as something near."""
     found = decode("cloudevents", record(cloudevent({"model": "m", "input_tokens": count})))
@@ -493,7 +493,7 @@ def test_a_failed_request_is_one() -> None:
 
 
 def test_a_bad_span_does_not_take_its_neighbours_along() -> None:
-    """One record with a good and two bad spans: one event, two rejects, its bytes kept once."""
+    """One record with a good and two bad spans: one event, two rejects that name their span."""
     bad = CHAT | {"gen_ai.usage.input_tokens": "many"}
     found = both(export(span(1, bad), span(2, CHAT), span(3, bad)))
     assert [event.span_id for event in found.events] == [f"{2:016x}"]
@@ -501,7 +501,6 @@ def test_a_bad_span_does_not_take_its_neighbours_along() -> None:
         "span 0000000000000001: input_tokens is not a whole number",
         "span 0000000000000003: input_tokens is not a whole number",
     ]
-    assert [reject.raw is not None for reject in found.rejects] == [True, False]
 
 
 def test_ids_in_base64_are_refused() -> None:

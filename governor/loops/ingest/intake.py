@@ -1,6 +1,7 @@
 """The intake: polled records to a batch, every one of them accounted for; no I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
@@ -78,7 +79,18 @@ class Intake:
             spans=spans,
             events=admitted.events,
             business=business_table(business),
-            rejects=(*rejects, *admitted.rejects),
+            rejects=_kept_once([*rejects, *admitted.rejects]),
             now=now,
             ignored=ignored,
         )
+
+
+def _kept_once(rejects: Sequence[Reject]) -> tuple[Reject, ...]:
+    """Return rejects with the bytes of each record in the first that it has."""
+    seen: set[tuple[str, int, int]] = set()
+    found = []
+    for reject in rejects:
+        place = (reject.topic, reject.partition, reject.offset)
+        found.append(replace(reject, raw=None) if place in seen else reject)
+        seen.add(place)
+    return tuple(found)
