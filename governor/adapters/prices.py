@@ -118,6 +118,10 @@ TIER_KEYS: Final = ("processing", "service_tier", "speed")
 """What of a request's context is a service tier; the value is what we call it."""
 
 
+AT_MAKERS_PRICES: Final = frozenset({"openrouter"})
+"""Resellers that charge what the maker charges; models there are called `maker/model`."""
+
+
 NO_PROVIDER: Final = frozenset({"unknown", "litellm"})
 """What events have for a provider where their sender does not know one."""
 
@@ -163,8 +167,8 @@ class Catalogue:
         """Return the key of what an event calls `model` of `provider`, None where unknown.
 
         Names match in any letter case. The key's provider is the one that has the price: a model
-        that Azure resells without a price of its own is found under its maker. A key may be
-        without prices, since the catalogue knows models that it cannot price.
+        that Azure or OpenRouter resells without a price of its own is found under its maker. A key
+        may be without prices, since the catalogue knows models that it cannot price.
         """
         reference = model.strip()
         if provider.strip().lower() in NO_PROVIDER and "/" in reference:
@@ -175,6 +179,10 @@ class Catalogue:
         if owner is None:
             return None
         found = owner.find_model(reference, all_providers=self._providers)
+        if found is None and owner.id in AT_MAKERS_PRICES and "/" in reference:
+            name, _, reference = reference.partition("/")
+            maker = self._provider_by_id.get(name)
+            found = maker.find_model(reference) if maker else None
         return None if found is None else self._key_of[id(found)]
 
     def resolve_provider(self, provider: str) -> str | None:

@@ -78,7 +78,8 @@ def _match(section: Section, report: Report) -> tuple[str | None, str | None, Na
         return nothing
     match = Section("match", entry.node, MATCH_KEYS, report)
     if not match.entries:
-        report.add(entry, 'match is empty; write {provider: "*"} for all usage')
+        if isinstance(entry.node.value, dict):
+            report.add(entry, 'match is empty; write {provider: "*"} for all usage')
         return nothing
     tiers = _names(match, report, "service_tier")
     return (
