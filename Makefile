@@ -25,6 +25,7 @@ test: $(READY)  ## every test, on the embedded broker and on Apache Kafka
 
 bench: $(READY)  ## speed and memory, as ratios within one run
 	$(BIN)/python tests/bench/ingest.py
+	$(BIN)/python tests/bench/prices.py
 	$(BIN)/python tests/bench/acting.py
 	$(BIN)/python tests/bench/gate.py
 	$(BIN)/python tests/bench/gate.py beside

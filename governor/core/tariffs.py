@@ -5,11 +5,14 @@ A tariff is found once for each provider, model, service tier and buyer that eve
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Protocol
 
 from governor.core.pricing import Buyer, ModelKey, Override, Price, fallbacks, layered, tier_of
 
+MAX_RESOLVED: Final = 20_000
+"""How many names of models are remembered with what they mean."""
 _NO_ALIASES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -57,6 +60,7 @@ class Tariffs:
         self._catalogue = catalogue
         self._overrides = tuple(overrides)
         self._providers = providers
+        self._resolve = lru_cache(MAX_RESOLVED)(catalogue.resolve)  # tiers and buyers share it
         self._stand_ins = fallbacks(catalogue.prices())
         if not self._stand_ins:
             raise ValueError("a catalogue needs at least one price")
@@ -66,7 +70,7 @@ class Tariffs:
     def find(self, provider: str, model: str, service_tier: str | None, buyer: Buyer) -> Tariff:
         """Return what charges usage of a model, as events name it, for a buyer."""
         called = self._providers.get(provider.strip().lower(), provider)
-        key = self._catalogue.resolve(called, model)
+        key = self._resolve(called, model)
         tier = tier_of(service_tier)
         known = self._catalogue.resolve_provider(called) or (key.provider if key else None)
         listed = tuple(self._catalogue.cells(key, tier)) if key else ()

@@ -396,7 +396,7 @@ def report(parts: Mapping[str, Callable[[], Iterator[Figure]]], names: Sequence[
     """Run the parts named, or all; return 1 where a limit is not reached."""
     figures = []
     for name in names or parts:
-        say(f"{name}: {parts[name].__doc__}")
+        say(f"{name}: {(parts[name].__doc__ or name).splitlines()[0]}")
         figures += list(parts[name]())
     say("")
     for figure in figures:
