@@ -37,17 +37,19 @@ BUGS = (
         STORE,
         """\
             connection.execute("BEGIN")
-            priced = _priced(connection, batch.events)
+            priced = _priced(connection, batch.events, read)
             deltas = _append_events(connection, priced, batch.now)
+            business = append_business(connection, batch.business, batch.now)
             _append_rejects(connection, batch.rejects, batch.now)
-            tallies = _tallies(batch, priced)
+            tallies = _tallies(batch, priced, business)
             states = self._advance(batch.spans, tallies)
             _write_positions(connection, states, self.partitions.keys(), batch.now)
             connection.execute("COMMIT")
 """,
         """\
-            priced = _priced(connection, batch.events)
-            tallies = _tallies(batch, priced)
+            priced = _priced(connection, batch.events, read)
+            business = append_business(connection, batch.business, batch.now)
+            tallies = _tallies(batch, priced, business)
             states = self._advance(batch.spans, tallies)
             _write_positions(connection, states, self.partitions.keys(), batch.now)
             connection.execute("BEGIN")
@@ -83,9 +85,58 @@ BUGS = (
     ),
     Bug(
         "unpriced as zero",
-        STORE,
-        """.append_column("cost_nano", costs["nano"])""",
-        """.append_column("cost_nano", pc.fill_null(costs["nano"], 0))""",
+        "governor/adapters/duckdb/charging.py",
+        '            "cost_nano": found["nano"],',
+        '            "cost_nano": pc.fill_null(found["nano"], 0),',
+    ),
+    Bug(
+        "cached at full price",
+        QUERIES,
+        "b.cache_read * r.cache_read_rate",
+        "b.cache_read * r.input_rate",
+        "tests/unit/test_golden_prices.py",
+    ),
+    Bug(
+        "a tier at the standard price",
+        "governor/core/tariffs.py",
+        "        tier = tier_of(service_tier)\n",
+        "        tier = 'standard'\n",
+        "tests/unit/test_golden_prices.py tests/unit/test_catalogue_draws.py",
+    ),
+    Bug(
+        "Anthropic's cache not added up",
+        "governor/formats/quantities.py",
+        "fresh + (read or 0) + (written or 0)",
+        "fresh",
+        "tests/unit/test_formats.py",
+    ),
+    Bug(
+        "agents billed, too",
+        "governor/formats/spans.py",
+        "if operation in _NO_USAGE or",
+        "if",
+        "tests/unit/test_formats.py",
+    ),
+    Bug(
+        "rejects kept whole",
+        "governor/core/usage.py",
+        "            redacted(value),\n",
+        "            value,\n",
+        "tests/unit/test_canaries.py",
+    ),
+    Bug(
+        "repriced rows, and not their sums",
+        "governor/adapters/duckdb/rerating.py",
+        "                    connection.execute(queries.ADJUST_ROLLUPS)\n",
+        "",
+        "tests/unit/test_rerating.py",
+    ),
+    Bug(
+        "the last correction to arrive holds",
+        "governor/adapters/duckdb/schema.sql",
+        "updated_at DESC, topic",
+        "topic",
+        "tests/unit/test_business.py",
     ),
     Bug(
         "resolve on no data",
