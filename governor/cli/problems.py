@@ -31,6 +31,51 @@ def problem_lines(problems: Sequence[Problem], raw: Mapping[Path, bytes]) -> Ite
         yield from _quoted(problem, sources.get(problem.path, []))
 
 
+def annotations(problems: Sequence[Problem]) -> Iterator[str]:
+    """Yield problems as GitHub Actions shows them beside the lines of a pull request."""
+    for problem in problems:
+        place = f"file={_property(str(problem.path))}"
+        if problem.line:
+            place += f",line={problem.line},col={problem.column}"
+        message = problem.message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+        yield f"::error {place}::{message}"
+
+
+def _property(text: str) -> str:
+    for character, code in (("%", "%25"), ("\n", "%0A"), (":", "%3A"), (",", "%2C")):
+        text = text.replace(character, code)
+    return text
+
+
+def sarif(problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return problems as SARIF 2.1.0, which code scanners and editors read."""
+    return {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {"driver": {"name": "governor", "rules": [{"id": "rule-file"}]}},
+                "results": [
+                    {
+                        "ruleId": "rule-file",
+                        "level": "error",
+                        "message": {"text": problem.message},
+                        "locations": [{"physicalLocation": _location(problem)}],
+                    }
+                    for problem in problems
+                ],
+            }
+        ],
+    }
+
+
+def _location(problem: Problem) -> dict[str, Any]:
+    place: dict[str, Any] = {"artifactLocation": {"uri": problem.path.as_posix()}}
+    if problem.line:
+        place["region"] = {"startLine": problem.line, "startColumn": problem.column}
+    return place
+
+
 def _source(raw: bytes) -> list[str]:
     return LINE_BREAK.split(raw.decode("utf-8-sig", "replace"))
 

@@ -1,24 +1,41 @@
 """`governor rules`: what the rule files say, and what is wrong with them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from governor.cli.backtest import backtest
 from governor.cli.options import AsJson, ConfigFile
-from governor.cli.problems import EXIT_WRONG, count, problem_lines, problem_rows
+from governor.cli.problems import (
+    EXIT_WRONG,
+    annotations,
+    count,
+    problem_lines,
+    problem_rows,
+    sarif,
+)
+from governor.cli.rule_diff import diff
+from governor.cli.rule_tests import run_tests
+from governor.core.errors import ConfigError
 from governor.rulebook import Checked
 from governor.rulebook import check as check_files
+from governor.rulebook.schema import schema as rule_schema
 from governor.settings import load
 
-app = typer.Typer(help="Check the rule files.", no_args_is_help=True)
+app = typer.Typer(help="Check, test and replay the rules.", no_args_is_help=True)
 
 
 @app.callback()
 def _rules() -> None:
-    """Check the rule files."""
+    """Check, test and replay the rules."""
+
+
+app.command("test")(run_tests)
+app.command()(backtest)
+app.command()(diff)
 
 
 @app.command()
@@ -28,6 +45,9 @@ def check(
     ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
+    style: Annotated[
+        str, typer.Option("--format", help="text, json, github (annotations) or sarif.")
+    ] = "text",
 ) -> None:
     """Check rule files together and print every problem with its place. Exit 2 if there is one.
 
@@ -38,10 +58,34 @@ def check(
       governor rules check rules/free-tier.yaml
 
       governor rules check --json rules | jq '.problems[].message'
+
+      governor rules check --format sarif > rules.sarif
     """
     checked = check_files(paths or [load(config).settings.rules.path])
-    typer.echo(json.dumps(_document(checked)) if as_json else "\n".join(_lines(checked)))
+    styles: Mapping[str, Callable[[Checked], str]] = {
+        "text": lambda found: "\n".join(_lines(found)),
+        "json": lambda found: json.dumps(_document(found)),
+        "github": lambda found: "\n".join(annotations(found.problems)),
+        "sarif": lambda found: json.dumps(sarif(found.problems), indent=1),
+    }
+    if style not in styles:
+        raise ConfigError(f"--format {style}: write {', '.join(styles)}")
+    typer.echo(styles["json" if as_json else style](checked))
     raise typer.Exit(EXIT_WRONG if checked.problems else 0)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of rule files, for editors.
+
+    For example:
+
+      governor rules schema > rules.schema.json
+
+      # and as the first line of a rule file:
+      # yaml-language-server: $schema=../rules.schema.json
+    """
+    typer.echo(json.dumps(rule_schema(), indent=1))
 
 
 def _document(checked: Checked) -> dict[str, Any]:

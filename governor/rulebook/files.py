@@ -9,6 +9,7 @@ from typing import Final
 from governor.documents import Problem, read_bytes
 
 SUFFIXES: Final = (".yaml", ".yml")
+TEST_SUFFIXES: Final = tuple(f".test{suffix}" for suffix in SUFFIXES)
 MAX_FILES: Final = 100
 MAX_FOLDERS: Final = 100
 
@@ -32,6 +33,11 @@ def find(paths: Iterable[Path]) -> tuple[list[Path], list[Problem]]:
     return list(files.values()), problems
 
 
+def is_test(name: str) -> bool:
+    """Tell whether a file holds tests of rules, and no rules."""
+    return name.endswith(TEST_SUFFIXES)
+
+
 def _below(folder: Path, problems: list[Problem]) -> list[Path]:
     files: list[Path] = []
 
@@ -43,7 +49,7 @@ def _below(folder: Path, problems: list[Problem]) -> list[Path]:
         files += [
             Path(place, name)
             for name in sorted(names)
-            if name.endswith(SUFFIXES) and not name.startswith(".")
+            if name.endswith(SUFFIXES) and not name.startswith(".") and not is_test(name)
         ]
         if count > MAX_FOLDERS or len(files) > MAX_FILES:
             limit = f"{MAX_FILES} rule files or {MAX_FOLDERS} folders"

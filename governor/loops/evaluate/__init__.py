@@ -23,20 +23,22 @@ from governor.core.errors import TransientError
 from governor.core.notifications import Notice, line_text
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode
-from governor.core.totals import Total, Totals, differences, summable, sums
+from governor.core.totals import Mask, Sums, Total, Totals, differences, summable, sums
 from governor.loops.evaluate.ledger import Ledger
+from governor.loops.evaluate.saying import MAX_SHOWN, say
 
 __all__ = ["Evaluate", "Ledger"]
 
 AUDIT_EVERY: Final = timedelta(hours=1)
-MAX_SHOWN: Final = 20
-"""Changes that are logged of one evaluation, and totals that a line about a drift names."""
-
 _log = structlog.get_logger()
 
 
 class Evaluate:
-    """Judges rules; used by one thread. `publish` is handed every directive once it is stored."""
+    """Judges rules; used by one thread. `publish` is handed every directive once it is stored.
+
+    With `audits` the totals are compared with the ledger from time to time. `say` is handed what
+    happened, once it is stored.
+    """
 
     def __init__(
         self,
@@ -47,8 +49,12 @@ class Evaluate:
         follow_events: bool,
         receivers: Sequence[str],
         publish: Callable[[Sequence[Directive]], None],
+        audits: bool = True,
+        say: Callable[[Sequence[Line]], None] = say,
     ) -> None:
         self._ledger = ledger
+        self._audits = audits
+        self._say = say
         self._first_rules = tuple(rules)
         self._wall = now
         self._follow_events = follow_events
@@ -69,9 +75,27 @@ class Evaluate:
         return self._totals.rules
 
     @property
+    def masks(self) -> Sequence[Mask]:
+        """The sets of dimensions by which usage must be added."""
+        return self._totals.masks
+
+    @property
     def groups(self) -> int:
         """How many groups of all rules have used something in a period that is open."""
         return len(self._totals)
+
+    @property
+    def wakes_at(self) -> datetime | None:
+        """When `tick` has something to do next, if nothing is used before; None for never.
+
+        That is when a period ends, or what must hold for a while has held.
+        """
+        held = [
+            alert.since + rule.hold
+            for alert in self._docket.alerts.values()
+            if alert.phase is Phase.PENDING and (rule := self.rules.get(alert.key.rule))
+        ]
+        return min([*held, *([self._next_rollover] if self._next_rollover else [])], default=None)
 
     @property
     def alerts(self) -> Sequence[tuple[Alert, int]]:
@@ -135,8 +159,12 @@ class Evaluate:
         self._see(batch)
         counted = summable(stored.counted)
         for mask in self._totals.masks:
-            for total in self._totals.add(mask, sums(counted, mask)):
-                self._reached[id(total)] = total
+            self.add(mask, sums(counted, mask))
+
+    def add(self, mask: Mask, rows: Iterable[Sums]) -> None:
+        """Add usage by the dimensions of a mask of `masks`; `settle` judges what was reached."""
+        for total in self._totals.add(mask, rows):
+            self._reached[id(total)] = total
 
     def missed(self, batch: Batch) -> None:
         """Add up anew: a batch is stored, and what it came to is not known.
@@ -165,7 +193,7 @@ class Evaluate:
         self.settle()
         if self._next_rollover is None or now >= self._next_rollover:
             self._roll_over(now)
-        if self._next_audit is None or now >= self._next_audit:
+        if self._audits and (self._next_audit is None or now >= self._next_audit):
             self._audit_totals(now)
         waiting = [a for a in self._docket.alerts.values() if a.phase is Phase.PENDING]
         totals = [self._totals.get(alert.key.rule, alert.key.group) for alert in waiting]
@@ -354,7 +382,7 @@ class Evaluate:
             self._ledger.commit(self._ledger.decided + 1, decisions, self._receivers)
             self._sure = True
         self._docket.apply(draft)
-        _say(decisions.lines)
+        self._say(decisions.lines)
         if decisions.directives and not published:
             self._publish(decisions.directives)
 
@@ -366,24 +394,3 @@ class Evaluate:
         ends = [calendar.period(now).end for calendar in {r.calendar for r in self.rules.values()}]
         open_ends = [key.period.end for key, a in self._docket.alerts.items() if a.is_open]
         return min([*ends, *open_ends], default=None)
-
-
-def _say(lines: Sequence[Line]) -> None:
-    for line in lines:
-        telemetry.TRANSITIONS.labels(line.transition.what.value, line.mode.value).inc()
-    if len(lines) > MAX_SHOWN:
-        _log.info("alerts.changed", lines=len(lines), shown=MAX_SHOWN)
-    for line in lines[:MAX_SHOWN]:
-        transition = line.transition
-        _log.info(
-            "alert.changed",
-            alert=line.key.id,
-            rule=line.key.rule,
-            group=line.key.group,
-            period=line.key.period.name,
-            what=transition.what.value,
-            alert_level=str(transition.level) if transition.level else None,
-            threshold=transition.threshold,
-            mode=line.mode.value,
-            reason=transition.reason,
-        )

@@ -1,0 +1,82 @@
+"""What is stored of usage, to the minute and by dimensions, for those who replay it."""
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from governor.adapters.duckdb.file import open_file
+from governor.core.errors import ConfigError
+from governor.core.totals import BUCKET_US, Mask, Sums
+
+MINUTE_US: Final = 60_000_000
+FETCHED_ROWS: Final = 20_000
+MEMORY_LIMIT: Final = "1GB"
+THREADS: Final = "2"
+
+_MINUTES: Final = """
+SELECT epoch_us(event_time) // {minute} * {minute} AS minute_us, {dimensions}
+       sum(cap_nano)::HUGEINT, sum(requests)::BIGINT,
+       sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0))::BIGINT
+FROM (FROM events UNION ALL FROM late_events)
+WHERE event_time >= $1 AND event_time < $2
+GROUP BY ALL ORDER BY minute_us
+"""
+
+
+class History:
+    """A store that no daemon has open, read-only."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise ConfigError(f"{path} is not there: there is no history to replay")
+        config = {"memory_limit": MEMORY_LIMIT, "threads": THREADS}
+        self._connection = open_file(path, config, read_only=True)
+        self._connection.execute("SET TimeZone = 'UTC'")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def span(self) -> tuple[datetime, datetime] | None:
+        """Return the first and the last event time; None where there is no usage."""
+        found = self._connection.execute(
+            "SELECT min(event_time), max(event_time)"
+            " FROM (SELECT event_time FROM events UNION ALL SELECT event_time FROM late_events)"
+        ).to_arrow_table()
+        first, last = (found.column(number)[0].as_py() for number in range(2))
+        return None if first is None else (first, last)
+
+    def usage(
+        self, masks: Sequence[Mask], start: datetime, end: datetime
+    ) -> Iterator[tuple[int, Mapping[Mask, list[Sums]]]]:
+        """Yield each minute of [`start`, `end`) with usage, in microseconds, with its sums."""
+        streams = [
+            _stream(self._connection.cursor(), number, mask, start, end)
+            for number, mask in enumerate(masks)
+        ]
+        merged = heapq.merge(*streams, key=itemgetter(0))
+        for minute_us, rows in groupby(merged, key=itemgetter(0)):
+            found: dict[Mask, list[Sums]] = {}
+            for _, number, sums in rows:
+                found.setdefault(masks[number], []).append(sums)
+            yield minute_us, found
+
+
+def _stream(
+    cursor: duckdb.DuckDBPyConnection, number: int, mask: Mask, start: datetime, end: datetime
+) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
+    dimensions = "".join(f'"{dimension}", ' for dimension in mask)
+    query = _MINUTES.format(minute=MINUTE_US, dimensions=dimensions)
+    with closing(cursor):
+        cursor.execute("SET TimeZone = 'UTC'")
+        cursor.execute(query, [start, end])
+        while rows := cursor.fetchmany(FETCHED_ROWS):
+            for minute_us, *values in rows:
+                yield minute_us, number, (minute_us // BUCKET_US * BUCKET_US, *values)

@@ -1,0 +1,153 @@
+"""A backtest: rules over what was used, minute by minute, and what they would have done."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from governor.core.alerts import What
+from governor.core.directives import Effect
+from governor.core.rules.budget import Budget, Measure
+from governor.core.rules.shared import Mode
+from governor.core.totals import Mask, Sums
+from governor.rehearsal import Rehearsal
+from governor.rehearsal.rows import directed_row, line_row
+
+History = Iterable[tuple[int, Mapping[Mask, Sequence[Sums]]]]
+"""Minutes with usage, in microseconds since 1970 and in order, each with its sums by mask."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+SAID_EVERY: Final = 1_000
+"""Minutes of history between two words on how far it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled:
+    """A throttle that would have held from `began` to `ended`; None where it still would.
+
+    `past_nano` is what the rule's group cost in this time: the most that the throttle could have
+    avoided. None where the rule does not count cost.
+    """
+
+    rule: str
+    scope: Mapping[str, Any]
+    action: str
+    rate: str
+    began: datetime
+    ended: datetime | None
+    past_nano: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Backtest:
+    """What rules would have done over a span of history."""
+
+    start: datetime
+    end: datetime
+    transitions: tuple[Mapping[str, Any], ...]
+    throttles: tuple[Throttled, ...]
+    posts: int
+    updates: int
+    fired: Mapping[str, int]
+    """How many alerts of each rule fired; rules that never did, too."""
+
+
+def run(
+    rules: Iterable[Budget],
+    history: Callable[[Sequence[Mask]], History],
+    start: datetime,
+    end: datetime,
+    said: Callable[[datetime], None] = lambda _: None,
+) -> Backtest:
+    """Run rules over the history of [`start`, `end`); `history` is asked by the rules' masks."""
+    rehearsal = Rehearsal(rules, start)
+    for number, (minute_us, rows) in enumerate(history(rehearsal.masks)):
+        now = _EPOCH + timedelta(microseconds=minute_us)
+        rehearsal.use(max(now, start), rows)
+        if number % SAID_EVERY == 0:
+            said(now)
+    rehearsal.pass_to(end)
+    lines = [line_row(line, rehearsal.rules[line.key.rule]) for line in rehearsal.lines]
+    fired = Counter(row["rule"] for row in lines if row["what"] == What.FIRED.value)
+    return Backtest(
+        start=start,
+        end=end,
+        transitions=tuple(lines),
+        throttles=tuple(_throttles(rehearsal, lines)),
+        posts=sum(told.first for told in rehearsal.told),
+        updates=sum(not told.first for told in rehearsal.told),
+        fired={name: fired.get(name, 0) for name in rehearsal.rules},
+    )
+
+
+def as_mode(rules: Iterable[Budget], mode: Mode) -> list[Budget]:
+    """Return rules as if they had another mode."""
+    return [replace(rule, mode=mode) for rule in rules]
+
+
+def _throttles(rehearsal: Rehearsal, lines: Sequence[Mapping[str, Any]]) -> Iterable[Throttled]:
+    began: dict[str, tuple[datetime, dict[str, Any], int | None]] = {}
+    ended: dict[str, datetime] = {}
+    for directed in rehearsal.directed:
+        name = directed.directive.id
+        if directed.directive.effect is Effect.THROTTLE:
+            row = directed_row(directed)
+            measured = rehearsal.rules[directed.directive.rule].measure is Measure.COST
+            amount = _amount_at(lines, row, directed.at) if measured else None
+            began.setdefault(name, (directed.at, row, amount))
+            ended.pop(name, None)
+        else:
+            ended[name] = directed.at
+    for name, (at, row, amount) in began.items():
+        last = _last_amount(lines, row, at)
+        yield Throttled(
+            rule=row["rule"],
+            scope=row["scope"],
+            action=row["action"],
+            rate=row["rate"],
+            began=at,
+            ended=ended.get(name),
+            past_nano=None if amount is None or last is None else max(0, last - amount),
+        )
+
+
+def _amount_at(
+    lines: Sequence[Mapping[str, Any]], directed: Mapping[str, Any], at: datetime
+) -> int | None:
+    """Return what the group had come to when a throttle began."""
+    found = [line for line in lines if _is_of(line, directed) and line["at"] == at]
+    return found[-1]["amount"] if found else None
+
+
+def _last_amount(
+    lines: Sequence[Mapping[str, Any]], directed: Mapping[str, Any], since: datetime
+) -> int | None:
+    """Return what the group came to when its alert ended."""
+    found = [line for line in lines if _is_of(line, directed) and line["at"] > since]
+    resolved = [line for line in found if line["what"] == What.RESOLVED.value]
+    return resolved[0]["amount"] if resolved else None
+
+
+def _is_of(line: Mapping[str, Any], directed: Mapping[str, Any]) -> bool:
+    """Tell whether a line is about the group that a throttle is for."""
+    scope = directed["scope"]
+    return line["rule"] == directed["rule"] and all(
+        value is None or scope.get(name) == [value] for name, value in line["group"].items()
+    )
+
+
+def differences(
+    before: Backtest, after: Backtest
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Return what only the first and what only the second would have done."""
+    one, other = ({_named(row): row for row in each.transitions} for each in (before, after))
+    return (
+        [row for name, row in one.items() if name not in other],
+        [row for name, row in other.items() if name not in one],
+    )
+
+
+def _named(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    group = tuple(sorted((key, value or "") for key, value in row["group"].items()))
+    return (row["rule"], group, row["period"], row["what"], row["level"], row["threshold"])
