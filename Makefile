@@ -17,7 +17,7 @@ check: $(READY)  ## format, lint, types, import contracts, core tests; at most 9
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -n 2 tests/unit
+	$(BIN)/pytest -q -n 2 -m "not slow" tests/unit
 
 test: $(READY)  ## every test, on the embedded broker and on Apache Kafka
 	$(BIN)/pytest -q -n 2 tests/unit

@@ -139,7 +139,9 @@ def _entry(at: timedelta | None, fields: Mapping[str, Any]) -> str:
     told = [f"at: {span_text(at)}"] if at is not None else []
     for name, value in fields.items():
         if isinstance(value, Mapping):
-            inside = ", ".join(f"{key}: {_quoted(str(v))}" for key, v in value.items())
+            inside = ", ".join(
+                f"{key}: {_quoted('' if v is None else str(v))}" for key, v in value.items()
+            )
             told.append(f"{name}: {{{inside}}}")
         else:
             told.append(f"{name}: {_quoted(str(value))}")

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import genai_prices
+import pytest
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.data_units import unit_data
 from genai_prices.types import ModelPrice, TieredPrices
@@ -148,6 +149,7 @@ def exception(
     return None
 
 
+@pytest.mark.slow
 def test_draws_cost_what_the_library_charges(tmp_path: Path) -> None:
     """To the nano-dollar, but for the exceptions above; our own corrections are left out."""
     draw = Random(SEED)

@@ -244,6 +244,7 @@ def test_the_bytes_of_a_record_are_kept_once(tmp_path: Path) -> None:
 PLACES = [PartitionId(name, 0) for name in FORMATS]
 
 
+@pytest.mark.slow
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_every_spoilt_record_is_accounted_for(tmp_path: Path) -> None:

@@ -329,6 +329,7 @@ def tables_of(model: ModelInfo) -> list[ModelPrice]:
 # -------------------------------------------------------------------- the library as an oracle
 
 
+@pytest.mark.slow
 @settings(max_examples=1_500, deadline=None)
 @given(
     st.sampled_from(sorted(MODELS)),

@@ -254,6 +254,7 @@ def history(path: Path) -> list[tuple[str, str, str | None, str]]:
         )
 
 
+@pytest.mark.slow
 def test_a_backtest_says_what_the_daemon_did(tmp_path: Path) -> None:
     """Same rules, same usage: the same transitions of the same groups, in the same order."""
     Path("rules.yaml").write_text(RULE)
