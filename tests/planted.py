@@ -180,7 +180,8 @@ BUGS = (
         "closed period enforcing now",
         EVALUATE,
         "step(before, key, total.amount(period), total.rule, now)",
-        "step(before, key, sum(c[0] for c in total.cells.values()), total.rule, now)",
+        "step(before, key, sum(c.amounts[total.row] for c in total.book.periods.values()),"
+        " total.rule, now)",
         "tests/unit/test_evaluate.py",
     ),
 )

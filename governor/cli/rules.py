@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from governor.cli.backtest import backtest
+from governor.cli.explain import explain
 from governor.cli.options import AsJson, ConfigFile
 from governor.cli.problems import (
     EXIT_WRONG,
@@ -36,6 +37,7 @@ def _rules() -> None:
 app.command("test")(run_tests)
 app.command()(backtest)
 app.command()(diff)
+app.command()(explain)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from governor.core.alerts import Alert, AlertKey, Transition
+from governor.core.books import Total
 from governor.core.decisions import AuditRow, Decisions, Line
 from governor.core.directives import Directive, Effect
 from governor.core.enforcement import Issue, directives_for, released
@@ -17,7 +18,6 @@ from governor.core.notifications import ENDINGS, Notice, line_text, notice_of
 from governor.core.periods import Period
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode
-from governor.core.totals import Total
 
 _TOLD: Final = (Mode.NOTIFY, Mode.ENFORCE)
 

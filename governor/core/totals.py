@@ -6,16 +6,16 @@ rules it concerns. Which rules those are is looked up once for each combination 
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import product
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from governor.core.periods import BUCKET, Calendar, Period
-from governor.core.rules.budget import Budget, Measure
+from governor.core.books import NEVER, WIDE, Book, Total
+from governor.core.periods import BUCKET, Calendar
+from governor.core.rules.budget import Budget
 from governor.core.scopes import DIMENSIONS, Key
 
 MAX_INDEXED_COMBINATIONS: Final = 10_000
@@ -45,8 +45,6 @@ BUCKET_US: Final = BUCKET // timedelta(microseconds=1)
 _BUCKET: Final = "bucket_us"
 _OVERFLOW: Final = 2**63
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_POSITION: Final = {measure: place - len(Measure) for place, measure in enumerate(Measure)}
-"""Where the amount of a measure is in `Sums`, from its end."""
 
 
 def summable(events: pa.Table) -> pa.Table:
@@ -86,34 +84,24 @@ def _micros(events: pa.Table) -> pa.ChunkedArray:
     return events["event_time"].cast(pa.int64())
 
 
-@dataclass(slots=True, eq=False)
-class Total:
-    """What one group of a rule has come to, by the start of the period.
+class _Alone(NamedTuple):
+    """The only rule of a mask, all of whose conditions name one value.
 
-    For each period `cells` holds its amount, and that at which it must be judged next: at first the
-    lowest threshold, `first`. `measure` and `calendar` say where to look in rows and periods.
+    Its group stands in a combination of values at `picks`; `fixed` are the places and values that
+    its conditions ask for.
     """
 
-    rule: Budget
-    group: Key
-    measure: int
-    calendar: int
-    first: int
-    cells: dict[datetime, list[int]] = field(default_factory=dict)
+    book: Book
+    fixed: tuple[tuple[int, str], ...]
+    picks: tuple[int, ...]
 
-    def amount(self, period: Period) -> int:
-        """Return the amount of a period; 0 where nothing was used in it."""
-        cell = self.cells.get(period.start)
-        return cell[0] if cell else 0
-
-    def mark(self, period: Period, crossed: int) -> None:
-        """Ask to be judged again when the threshold after the first `crossed` ones is reached."""
-        thresholds = self.rule.thresholds
-        next_amount = thresholds[crossed].amount if crossed < len(thresholds) else _NEVER
-        self.cells.setdefault(period.start, [0, next_amount])[1] = next_amount
-
-
-_NEVER: Final = 2**200
+    def find(self, key: Key) -> tuple[tuple[Book, int], ...]:
+        """Return the row of a combination of values, if it concerns the rule."""
+        for place, value in self.fixed:
+            if key[place] != value:
+                return ()
+        group = tuple([key[place] for place in self.picks])
+        return ((self.book, self.book.row(group)),)
 
 
 class Totals:
@@ -121,26 +109,38 @@ class Totals:
 
     def __init__(self, rules: Iterable[Budget]) -> None:
         self.rules: Mapping[str, Budget] = {rule.id: rule for rule in rules}
-        self._finders: dict[Mask, _Finder] = {}
-        for rule in self.rules.values():
-            self._finders.setdefault(rule.mask, _Finder(rule.mask)).put(rule)
-        self.masks: tuple[Mask, ...] = tuple(self._finders)
-        self._concerned: dict[Mask, dict[Key, list[Total]]] = {mask: {} for mask in self.masks}
-        self._totals: dict[tuple[str, Key], Total] = {}
         self._calendars: dict[Calendar, int] = {}
+        by_mask: dict[Mask, list[Budget]] = {}
         for rule in self.rules.values():
             self._calendars.setdefault(rule.calendar, len(self._calendars))
+            by_mask.setdefault(rule.mask, []).append(rule)
+        self._books = {
+            rule.id: Book(rule, self._calendars[rule.calendar]) for rule in self.rules.values()
+        }
+        self.masks: tuple[Mask, ...] = tuple(by_mask)
+        self._finders = {mask: _Finder(mask, some) for mask, some in by_mask.items()}
+        self._alone = {
+            mask: alone
+            for mask, some in by_mask.items()
+            if (alone := _alone(mask, some, self._books)) is not None
+        }
+        self._concerned: dict[Mask, dict[Key, tuple[tuple[Book, int], ...]]] = {}
         self._starts: dict[int, list[datetime]] = {}
+        self._forget_concerned()
 
     def __iter__(self) -> Iterator[Total]:
-        return iter(self._totals.values())
+        for book in self._books.values():
+            for row in range(len(book.groups)):
+                yield Total(book, row)
 
     def __len__(self) -> int:
-        return len(self._totals)
+        return sum(len(book.groups) for book in self._books.values())
 
     def get(self, rule: str, group: Key) -> Total | None:
         """Return the total of a group, None where it never used anything in a known period."""
-        return self._totals.get((rule, group))
+        book = self._books.get(rule)
+        row = None if book is None else book.rows.get(group)
+        return None if book is None or row is None else Total(book, row)
 
     def add(
         self, mask: Mask, rows: Iterable[Sums], calendar: Calendar | None = None
@@ -150,41 +150,47 @@ class Totals:
         With a `calendar`, only rules that have it take part. One pass over the combinations of
         values that occur, not over events.
         """
-        reached: dict[int, Total] = {}
-        concerned = self._concerned[mask]
+        reached: dict[Total, None] = {}
+        concerned, alone = self._concerned[mask], self._alone.get(mask)
         only = None if calendar is None else self._calendars[calendar]
         end = 1 + len(mask)
         for row in rows:
-            totals = concerned.get(row[1:end])
-            if totals is None:
-                totals = concerned[row[1:end]] = self._enrol(mask, row[1:end])
+            key = row[1:end]
+            found = concerned.get(key) if alone is None else alone.find(key)
+            if found is None:
+                found = self._enrol(mask, key)
             starts = self._starts.get(row[0]) or self._starts_of(row[0])
-            for total in totals:
-                if only is not None and total.calendar != only:
+            for book, place in found:
+                if only is not None and book.calendar != only:
                     continue
-                start = starts[total.calendar]
-                cell = total.cells.get(start)
-                if cell is None:
-                    cell = total.cells[start] = [0, total.first]
-                cell[0] += row[total.measure]
-                if cell[0] >= cell[1]:
-                    reached[id(total)] = total
-        return list(reached.values())
+                start = starts[book.calendar]
+                cells = book.periods.get(start)
+                if cells is None or place >= len(cells.marks):
+                    cells = book.cells(start, place)
+                mark = cells.marks[place]
+                amount = cells.amounts[place] + row[book.measure]
+                if not mark or amount > WIDE:
+                    mark = mark or book.first
+                    cells.put(place, amount, mark)
+                else:
+                    cells.amounts[place] = amount
+                if NEVER < mark <= amount:
+                    reached[Total(book, place)] = None
+        return list(reached)
 
     def forget(self, now: datetime) -> None:
-        """Drop the amounts of periods that are over, and groups without any left."""
+        """Drop the amounts of periods that are over, and groups without any left.
+
+        Totals that were handed out before are of no use after it.
+        """
         current = [calendar.period(now).start for calendar in self._calendars]
         self._starts.clear()
-        for total in self._totals.values():
-            for start in [at for at in total.cells if at < current[total.calendar]]:
-                del total.cells[start]
-        self._totals = {key: total for key, total in self._totals.items() if total.cells}
-        for mask, concerned in self._concerned.items():
-            self._concerned[mask] = {
-                key: totals
-                for key, totals in concerned.items()
-                if totals and all(total.cells for total in totals)
-            }
+        for book in self._books.values():
+            book.forget(current[book.calendar])
+        self._forget_concerned()
+
+    def _forget_concerned(self) -> None:
+        self._concerned = {mask: {} for mask in self.masks}
 
     def _starts_of(self, bucket_us: int) -> list[datetime]:
         """Return where the period of each calendar begins that a bucket lies in."""
@@ -193,22 +199,29 @@ class Totals:
         self._starts[bucket_us] = starts
         return starts
 
-    def _enrol(self, mask: Mask, key: Key) -> list[Total]:
+    def _enrol(self, mask: Mask, key: Key) -> tuple[tuple[Book, int], ...]:
+        """Look up once which rules a combination of values concerns, and its rows there."""
         values = dict(zip(mask, key, strict=True))
-        totals = []
+        found = []
         for rule in self._finders[mask].rules_for(values):
-            group = tuple(values[dimension] for dimension in rule.per)
-            name = (rule.id, group)
-            if name not in self._totals:
-                self._totals[name] = Total(
-                    rule,
-                    group,
-                    measure=_POSITION[rule.measure],
-                    calendar=self._calendars[rule.calendar],
-                    first=rule.thresholds[0].amount,
-                )
-            totals.append(self._totals[name])
-        return totals
+            book = self._books[rule.id]
+            found.append((book, book.row(tuple(values[name] for name in rule.per))))
+        self._concerned[mask][key] = tuple(found)
+        return self._concerned[mask][key]
+
+
+def _alone(mask: Mask, rules: Sequence[Budget], books: Mapping[str, Book]) -> _Alone | None:
+    """Return how the rule of a mask is found without a look-up; None where that needs one."""
+    (rule, *others) = rules
+    conditions = rule.where.conditions
+    plain = all(len(c.values) == 1 and not (c.patterns or c.negated) for c in conditions)
+    if others or not plain:
+        return None
+    return _Alone(
+        books[rule.id],
+        tuple((mask.index(c.dimension), next(iter(c.values))) for c in conditions),
+        tuple(mask.index(name) for name in rule.per),
+    )
 
 
 def differences(held: Totals, stored: Totals, now: datetime) -> list[str]:
@@ -231,13 +244,14 @@ class _Finder:
     rest (globs, negations) are asked one by one.
     """
 
-    def __init__(self, mask: Mask) -> None:
+    def __init__(self, mask: Mask, rules: Iterable[Budget]) -> None:
         self._mask = mask
         self._named: dict[Mask, dict[Key, list[Budget]]] = defaultdict(lambda: defaultdict(list))
         self._others: list[Budget] = []
+        for rule in rules:
+            self._put(rule)
 
-    def put(self, rule: Budget) -> None:
-        """Take in a rule."""
+    def _put(self, rule: Budget) -> None:
         conditions = sorted(rule.where.conditions, key=lambda c: c.dimension)
         combinations = 1
         for condition in conditions:

@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +21,7 @@ from governor.adapters.kafka.directives import (
     require_compacted,
 )
 from governor.core.decisions import AuditRow
-from governor.core.errors import ConfigError
-from governor.daemon import answers
+from governor.daemon import answers, explaining
 from governor.daemon.judging import Judging
 from governor.daemon.pricing import Pricing
 from governor.loops.deliver import Deliver, Receiver
@@ -161,6 +160,7 @@ class Acting:
                     Route("GET", path, partial(self._asked, action, answer))
                     for path, (action, answer) in listed.items()
                 ),
+                Route("GET", "/v1/explain", self._explained),
                 Route("POST", release, self._release, "no throttle {!r} holds"),
                 Route("POST", "/v1/rules/reload", self._reloaded),
                 Route("POST", "/v1/prices/rerate", self._rerated),
@@ -175,6 +175,20 @@ class Acting:
 
         return self._ingest.ask(both)
 
+    def _explained(self, call: Call) -> Any:
+        def answer() -> Any:
+            with self._state.numbers() as numbers:
+                rules = self._judging.evaluate.rules
+                return explaining.answer(numbers, rules, call.fields, self._now())
+
+        target = call.fields.get("rule", "")[:60]
+        self._ingest.ask(
+            lambda: self._judging.evaluate.audited(
+                self._audit(call.caller, "rules.explain", target, "answered")
+            )
+        )
+        return self._ingest.ask(answer)
+
     def _release(self, call: Call) -> Any:
         (name,) = call.names
         row = self._audit(call.caller, "throttles.release", name, "")
@@ -187,7 +201,8 @@ class Acting:
         return self._rules()
 
     def _rerated(self, call: Call) -> Any:
-        starts_at, ends_at = (_moment(call.fields.get(name, "")) for name in ("from", "until"))
+        bounds = (call.fields.get(name, "") for name in ("from", "until"))
+        starts_at, ends_at = map(explaining.moment, bounds)
         order = self._rerate.order(
             starts_at,
             ends_at,
@@ -214,13 +229,3 @@ class Acting:
 
     def _audit(self, caller: Caller, action: str, target: str, outcome: str) -> AuditRow:
         return AuditRow(self._now(), caller.who, caller.via, action, target, outcome)
-
-
-def _moment(text: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise ConfigError(f"{text!r} is no time with a zone, such as 2026-11-01T00:00:00Z")
-    return found.astimezone(UTC)

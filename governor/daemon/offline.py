@@ -2,22 +2,35 @@
 
 import getpass
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
 
+from governor import rulebook
+from governor.adapters.duckdb.explaining import numbers_of
 from governor.adapters.duckdb.rates import RateTable
 from governor.adapters.duckdb.state import State
 from governor.adapters.duckdb.store import Store
 from governor.adapters.prices import Catalogue
-from governor.daemon import answers
+from governor.core.errors import ConfigError
+from governor.daemon import answers, explaining
 from governor.daemon.clocks import WallClock
 from governor.daemon.parts import file_options, price_book
 from governor.daemon.pricing import Pricing, tariffs_of
 from governor.loops.evaluate import Evaluate
 from governor.loops.rerate import Rerate
 from governor.settings import Settings
+
+
+def explain(settings: Settings, fields: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Explain rules from what is stored; raise StoreInUseError where a daemon has it open."""
+    path = settings.store.path
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist yet; start governor run, or see store.path")
+    rules = {rule.id: rule for rule in rulebook.load(settings.rules.path).rules}
+    with numbers_of(path) as numbers:
+        return explaining.answer(numbers, rules, fields, WallClock().at(None))
 
 
 def rerate(

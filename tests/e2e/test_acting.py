@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import Broker
-from tests.e2e.acting import staged, text_of, usage
+from tests.e2e.acting import Stage, staged, text_of, usage
 from tests.e2e.daemon import FULL, Daemon, Gate, governor, sql
 
 pytestmark = pytest.mark.kafka
@@ -38,6 +38,16 @@ rules:
 """
 
 
+def see_explained(stage: Stage) -> None:
+    """See that the running daemon explains its rule by what it came to."""
+    why = governor("rules", "explain", "free-tier", "--json", env=stage.env)
+    (explained,) = json.loads(why.stdout)
+    (group,) = explained["groups"]
+    assert (group["value"], group["reached"]) == ("12.00 USD", "100%")
+    assert [each["effect"] for each in group["throttles"]] == ["throttle"]
+    assert group["alert"]["phase"] == "firing"
+
+
 def test_a_cap_is_told_and_acted_on(broker: Broker, tmp_path: Path, topic_name: str) -> None:
     """A jump over all thresholds is three lines of history, one message and one throttle.
 
@@ -60,6 +70,7 @@ def test_a_cap_is_told_and_acted_on(broker: Broker, tmp_path: Path, topic_name: 
             listed = governor("alerts", "list", "--json", env=stage.env)
             assert [alert["level"] for alert in json.loads(listed.stdout)] == ["critical"]
             (throttle,) = json.loads(governor("throttles", "list", "--json", env=stage.env).stdout)
+            see_explained(stage)
             done = governor("throttles", "release", throttle["id"], env=stage.env)
             assert done.returncode == 0, done.stderr
             daemon.until(lambda: not stage.standing(), "the release", timeout_s=20)

@@ -16,7 +16,7 @@ from tests.e2e.daemon import FULL, Daemon, governor, sql
 
 pytestmark = pytest.mark.kafka
 
-EVENTS = 20_000 if FULL else 1_500
+EVENTS = 6_000 if FULL else 1_500
 KILLS = 20 if FULL else 3
 RULES = """
 version: 1

@@ -275,7 +275,7 @@ def test_drift_is_found(site: Site) -> None:
     assert site.evaluate.drift() == []
     site.turn(NOON)
     (total,) = list(site.evaluate._totals)  # noqa: SLF001  # nothing else could make it wrong
-    total.cells[next(iter(total.cells))][0] -= 1
+    next(iter(total.book.periods.values())).amounts[total.row] -= 1
     assert len(site.evaluate.drift()) == 1
     site.turn(NOON + timedelta(hours=2))
     assert site.evaluate.drift() == []

@@ -1,3 +1,4 @@
+import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from governor.core.periods import BUCKET, Calendar, Every, Period
 from governor.core.rules.budget import Budget, Measure, Threshold
 from governor.core.rules.shared import Level
 from governor.core.scopes import DIMENSIONS, Condition, Key, Scope
-from governor.core.totals import MAX_INDEXED_COMBINATIONS, SUMMED_COLUMNS, Sums, Totals, sums
+from governor.core.totals import MAX_INDEXED_COMBINATIONS, SUMMED_COLUMNS, Sums, Total, Totals, sums
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -86,6 +87,15 @@ def budget(
     )
 
 
+def cells_of(total: Total) -> list[tuple[datetime, tuple[int, int]]]:
+    """Return start, amount and mark of each period in which a group used something."""
+    return [
+        (start, (cells.amounts[total.row], cells.marks[total.row]))
+        for start, cells in total.book.periods.items()
+        if total.row < len(cells.marks) and cells.marks[total.row]
+    ]
+
+
 class Oracle:
     """Totals by plain loops: one number for each rule, group and period."""
 
@@ -126,7 +136,7 @@ def cells(totals: Totals) -> dict[tuple[str, Key, datetime], int]:
     return {
         (total.rule.id, total.group, start): cell[0]
         for total in totals
-        for start, cell in total.cells.items()
+        for start, cell in cells_of(total)
     }
 
 
@@ -335,3 +345,21 @@ def test_masks_are_shared() -> None:
         ]
     )
     assert totals.masks == (("tier", "model"), ())
+
+
+@pytest.mark.slow
+def test_a_user_costs_little_memory() -> None:
+    """A monthly limit of requests by user: at most 300 bytes a user, its name included."""
+    rule = budget(where=[Condition("tier", frozenset({"free"}))], per=("customer",))
+    totals = Totals([rule])
+    (mask,) = totals.masks
+    now_us = (START - EPOCH) // BUCKET * (BUCKET // MICROSECOND)
+    users = 100_000
+    tracemalloc.start()
+    for number in range(users):
+        values = {"customer": f"customer-{number:07}", "tier": "free"}
+        totals.add(mask, [(now_us, *(values[name] for name in mask), 0, 1, 100)])
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(totals) == users
+    assert held / users <= 300

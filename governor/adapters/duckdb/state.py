@@ -1,7 +1,8 @@
 """The state of alerts, what people were told, directives and the audit: in the store's file."""
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from governor.adapters.duckdb import queries, rows
+from governor.adapters.duckdb.explaining import Numbers
 from governor.adapters.duckdb.file import registered
 from governor.adapters.duckdb.store import Store
 from governor.core.admission import NO_WATERMARK_US
@@ -87,6 +89,13 @@ class State:
         known = [state.watermark_us for state in self._store.partitions.values()]
         newest_us = max(known, default=NO_WATERMARK_US)
         return None if newest_us == NO_WATERMARK_US else EPOCH + timedelta(microseconds=newest_us)
+
+    @contextmanager
+    def numbers(self) -> Iterator[Numbers]:
+        """Hand out what explains rules; used by the thread that owns the store."""
+        self._store.require_open()
+        with self._store.database.translated() as connection:
+            yield Numbers(connection)
 
     def recall(self) -> None:
         """Learn whether a commit of unknown outcome was made."""

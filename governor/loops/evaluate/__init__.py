@@ -16,6 +16,7 @@ import structlog
 from governor import telemetry
 from governor.core.alerts import Alert, AlertKey, Ending, Phase, end, step
 from governor.core.batches import Batch, Stored
+from governor.core.books import Total
 from governor.core.decisions import AuditRow, Line
 from governor.core.directives import Directive, Effect, newest_by_key
 from governor.core.docket import Docket, Draft
@@ -23,7 +24,7 @@ from governor.core.errors import TransientError
 from governor.core.notifications import Notice, line_text
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode
-from governor.core.totals import Mask, Sums, Total, Totals, differences, summable, sums
+from governor.core.totals import Mask, Sums, Totals, differences, summable, sums
 from governor.loops.evaluate.ledger import Ledger
 from governor.loops.evaluate.saying import MAX_SHOWN, say
 
@@ -62,7 +63,7 @@ class Evaluate:
         self._receivers = tuple(receivers)
         self._publish = publish
         self._totals = Totals(())
-        self._reached: dict[int, Total] = {}
+        self._reached: dict[Total, None] = {}
         self._docket = Docket()
         self._sure = True
         self._evidence: dict[str, str] = {}
@@ -164,7 +165,7 @@ class Evaluate:
     def add(self, mask: Mask, rows: Iterable[Sums]) -> None:
         """Add usage by the dimensions of a mask of `masks`; `settle` judges what was reached."""
         for total in self._totals.add(mask, rows):
-            self._reached[id(total)] = total
+            self._reached[total] = None
 
     def missed(self, batch: Batch) -> None:
         """Add up anew: a batch is stored, and what it came to is not known.
@@ -181,7 +182,7 @@ class Evaluate:
     def settle(self) -> None:
         """Judge the totals that have reached a mark. Raise TransientError to be called again."""
         if self._reached:
-            self._judge(self._reached.values(), self._now())
+            self._judge(self._reached, self._now())
             self._reached.clear()
 
     def tick(self) -> None:

@@ -1,0 +1,140 @@
+"""The book: what the groups of one rule have come to, a row a group, in little memory."""
+
+from array import array
+from collections.abc import MutableSequence, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from governor.core.periods import Period
+from governor.core.rules.budget import Budget, Measure
+from governor.core.scopes import Key
+
+_POSITION: Final = {measure: place - len(Measure) for place, measure in enumerate(Measure)}
+"""Where the amount of a measure is in `Sums`, from its end."""
+
+
+class Cells:
+    """What the groups of a rule came to in one period: an amount each, and the next mark.
+
+    The mark is the amount at which a group must be judged next; 0 where it used nothing, and
+    `NEVER` where its last threshold is reached.
+    """
+
+    __slots__ = ("amounts", "marks")
+
+    def __init__(self) -> None:
+        self.amounts: MutableSequence[int] = array("q")
+        self.marks: MutableSequence[int] = array("q")
+
+    def room(self, rows: int) -> None:
+        """Make room for so many groups."""
+        missing = rows - len(self.marks)
+        if missing > 0:
+            self.amounts.extend([0] * missing)
+            self.marks.extend([0] * missing)
+
+    def put(self, row: int, amount: int, mark: int) -> None:
+        """Set amount and mark of a group; beyond 64 bits a list has room."""
+        try:
+            self.amounts[row] = amount
+            self.marks[row] = mark
+        except OverflowError:
+            self.amounts, self.marks = list(self.amounts), list(self.marks)
+            self.amounts[row], self.marks[row] = amount, mark
+
+    def only(self, rows: Sequence[int]) -> None:
+        """Keep some groups, in this order."""
+        self.room(max(rows, default=-1) + 1)
+        amounts = [self.amounts[row] for row in rows]
+        marks = [self.marks[row] for row in rows]
+        wide = isinstance(self.amounts, list)
+        self.amounts = amounts if wide else array("q", amounts)
+        self.marks = marks if wide else array("q", marks)
+
+
+class Book:
+    """The groups of one rule, each a row, and their cells by the start of the period.
+
+    `measure` and `calendar` say where to look in rows and periods; `first` is the lowest threshold.
+    A group takes about 250 bytes, its name included.
+    """
+
+    __slots__ = ("calendar", "first", "groups", "measure", "periods", "rows", "rule")
+
+    def __init__(self, rule: Budget, calendar: int) -> None:
+        self.rule = rule
+        self.measure = _POSITION[rule.measure]
+        self.calendar = calendar
+        self.first = rule.thresholds[0].amount
+        self.rows: dict[Key, int] = {}
+        self.groups: list[Key] = []
+        self.periods: dict[datetime, Cells] = {}
+
+    def row(self, group: Key) -> int:
+        """Return the row of a group, a new one where it has none."""
+        row = self.rows.get(group)
+        if row is None:
+            row = self.rows[group] = len(self.groups)
+            self.groups.append(group)
+        return row
+
+    def cells(self, start: datetime, row: int) -> Cells:
+        """Return the cells of a period with room for a row."""
+        found = self.periods.get(start)
+        if found is None:
+            found = self.periods[start] = Cells()
+        if row >= len(found.marks):
+            found.room(max(len(self.groups), len(found.marks) + len(found.marks) // 8))
+        return found
+
+    def forget(self, start: datetime) -> None:
+        """Drop the periods before the one that starts then, and groups without any left."""
+        self.periods = {at: cells for at, cells in self.periods.items() if at >= start}
+        used = bytearray(len(self.groups))
+        for cells in self.periods.values():
+            for row, mark in enumerate(cells.marks):
+                if mark and row < len(used):
+                    used[row] = 1
+        if all(used):
+            return
+        kept = [row for row, is_used in enumerate(used) if is_used]
+        for cells in self.periods.values():
+            cells.only(kept)
+        self.groups = [self.groups[row] for row in kept]
+        self.rows = {group: row for row, group in enumerate(self.groups)}
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """What one group of a rule has come to; a row of a book, until periods are forgotten."""
+
+    book: Book
+    row: int
+
+    @property
+    def rule(self) -> Budget:
+        """The rule."""
+        return self.book.rule
+
+    @property
+    def group(self) -> Key:
+        """The values of the rule's `per` dimensions."""
+        return self.book.groups[self.row]
+
+    def amount(self, period: Period) -> int:
+        """Return the amount of a period; 0 where nothing was used in it."""
+        cells = self.book.periods.get(period.start)
+        return cells.amounts[self.row] if cells and self.row < len(cells.marks) else 0
+
+    def mark(self, period: Period, crossed: int) -> None:
+        """Ask to be judged again when the threshold after the first `crossed` ones is reached."""
+        thresholds = self.rule.thresholds
+        following = thresholds[crossed].amount if crossed < len(thresholds) else NEVER
+        cells = self.book.cells(period.start, self.row)
+        cells.put(self.row, cells.amounts[self.row], following)
+
+
+WIDE: Final = 2**63 - 1
+NEVER: Final = -1
+"""The mark of a group that need not be judged again in its period."""
