@@ -27,6 +27,7 @@ bench: $(READY)  ## speed and memory, as ratios within one run
 	$(BIN)/python tests/bench/ingest.py
 	$(BIN)/python tests/bench/prices.py
 	$(BIN)/python tests/bench/acting.py
+	$(BIN)/python tests/bench/rules.py
 	$(BIN)/python tests/bench/gate.py
 	$(BIN)/python tests/bench/gate.py beside
 

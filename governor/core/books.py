@@ -23,16 +23,9 @@ class Cells:
 
     __slots__ = ("amounts", "marks")
 
-    def __init__(self) -> None:
-        self.amounts: MutableSequence[int] = array("q")
-        self.marks: MutableSequence[int] = array("q")
-
-    def room(self, rows: int) -> None:
-        """Make room for so many groups."""
-        missing = rows - len(self.marks)
-        if missing > 0:
-            self.amounts.extend([0] * missing)
-            self.marks.extend([0] * missing)
+    def __init__(self, rows: int) -> None:
+        self.amounts: MutableSequence[int] = array("q", bytes(8 * rows))
+        self.marks: MutableSequence[int] = array("q", bytes(8 * rows))
 
     def put(self, row: int, amount: int, mark: int) -> None:
         """Set amount and mark of a group; beyond 64 bits a list has room."""
@@ -45,7 +38,6 @@ class Cells:
 
     def only(self, rows: Sequence[int]) -> None:
         """Keep some groups, in this order."""
-        self.room(max(rows, default=-1) + 1)
         amounts = [self.amounts[row] for row in rows]
         marks = [self.marks[row] for row in rows]
         wide = isinstance(self.amounts, list)
@@ -77,15 +69,16 @@ class Book:
         if row is None:
             row = self.rows[group] = len(self.groups)
             self.groups.append(group)
+            for cells in self.periods.values():
+                cells.amounts.append(0)
+                cells.marks.append(0)
         return row
 
-    def cells(self, start: datetime, row: int) -> Cells:
-        """Return the cells of a period with room for a row."""
+    def cells(self, start: datetime) -> Cells:
+        """Return the cells of a period, which have a row for every group."""
         found = self.periods.get(start)
         if found is None:
-            found = self.periods[start] = Cells()
-        if row >= len(found.marks):
-            found.room(max(len(self.groups), len(found.marks) + len(found.marks) // 8))
+            found = self.periods[start] = Cells(len(self.groups))
         return found
 
     def forget(self, start: datetime) -> None:
@@ -94,7 +87,7 @@ class Book:
         used = bytearray(len(self.groups))
         for cells in self.periods.values():
             for row, mark in enumerate(cells.marks):
-                if mark and row < len(used):
+                if mark:
                     used[row] = 1
         if all(used):
             return
@@ -125,13 +118,13 @@ class Total:
     def amount(self, period: Period) -> int:
         """Return the amount of a period; 0 where nothing was used in it."""
         cells = self.book.periods.get(period.start)
-        return cells.amounts[self.row] if cells and self.row < len(cells.marks) else 0
+        return cells.amounts[self.row] if cells else 0
 
     def mark(self, period: Period, crossed: int) -> None:
         """Ask to be judged again when the threshold after the first `crossed` ones is reached."""
         thresholds = self.rule.thresholds
         following = thresholds[crossed].amount if crossed < len(thresholds) else NEVER
-        cells = self.book.cells(period.start, self.row)
+        cells = self.book.cells(period.start)
         cells.put(self.row, cells.amounts[self.row], following)
 
 

@@ -164,9 +164,7 @@ class Totals:
                 if only is not None and book.calendar != only:
                     continue
                 start = starts[book.calendar]
-                cells = book.periods.get(start)
-                if cells is None or place >= len(cells.marks):
-                    cells = book.cells(start, place)
+                cells = book.periods.get(start) or book.cells(start)
                 mark = cells.marks[place]
                 amount = cells.amounts[place] + row[book.measure]
                 if not mark or amount > WIDE:

@@ -73,6 +73,10 @@ class Rehearsal:
         """How many groups have used something in a period that is open."""
         return self._evaluate.groups
 
+    def forget_messages(self) -> None:
+        """Forget what was said in messages; each is then a first one again."""
+        self._memory.forget()
+
     def use(self, at: datetime, rows: Mapping[Mask, Iterable[Sums]]) -> None:
         """Let usage be counted at a time, after all that was to happen until then."""
         self.pass_to(at)

@@ -26,6 +26,10 @@ class Memory:
         self._heard = heard
         self._last: dict[str, Notice] = {}
 
+    def forget(self) -> None:
+        """Forget what was said."""
+        self._last.clear()
+
     def alerts(self, open_or_after: datetime) -> Sequence[Alert]:
         """Return none: a rehearsal begins with nothing."""
         return ()

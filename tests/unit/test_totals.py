@@ -92,7 +92,7 @@ def cells_of(total: Total) -> list[tuple[datetime, tuple[int, int]]]:
     return [
         (start, (cells.amounts[total.row], cells.marks[total.row]))
         for start, cells in total.book.periods.items()
-        if total.row < len(cells.marks) and cells.marks[total.row]
+        if cells.marks[total.row]
     ]
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 
@@ -21,7 +21,8 @@ MEMORY_LIMIT: Final = "1GB"
 THREADS: Final = "2"
 
 _MINUTES: Final = """
-SELECT epoch_us(event_time) // {minute} * {minute} AS minute_us, {dimensions}
+SELECT epoch_us(event_time) // {minute} * {minute} AS minute_us,
+       minute_us // {bucket} * {bucket} AS bucket_us, {dimensions}
        sum(cap_nano)::HUGEINT, sum(requests)::BIGINT,
        sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0))::BIGINT
 FROM (FROM events UNION ALL FROM late_events)
@@ -57,26 +58,30 @@ class History:
         self, masks: Sequence[Mask], start: datetime, end: datetime
     ) -> Iterator[tuple[int, Mapping[Mask, list[Sums]]]]:
         """Yield each minute of [`start`, `end`) with usage, in microseconds, with its sums."""
-        streams = [
-            _stream(self._connection.cursor(), number, mask, start, end)
-            for number, mask in enumerate(masks)
-        ]
+        streams = [_stream(self._connection.cursor(), mask, start, end) for mask in masks]
         merged = heapq.merge(*streams, key=itemgetter(0))
-        for minute_us, rows in groupby(merged, key=itemgetter(0)):
-            found: dict[Mask, list[Sums]] = {}
-            for _, number, sums in rows:
-                found.setdefault(masks[number], []).append(sums)
-            yield minute_us, found
+        for minute_us, found in groupby(merged, key=itemgetter(0)):
+            yield minute_us, {mask: sums for _, mask, sums in found}
 
 
 def _stream(
-    cursor: duckdb.DuckDBPyConnection, number: int, mask: Mask, start: datetime, end: datetime
-) -> Iterator[tuple[int, int, tuple[Any, ...]]]:
+    cursor: duckdb.DuckDBPyConnection, mask: Mask, start: datetime, end: datetime
+) -> Iterator[tuple[int, Mask, list[Sums]]]:
+    """Yield each minute with the sums of it, a list at a time."""
     dimensions = "".join(f'"{dimension}", ' for dimension in mask)
-    query = _MINUTES.format(minute=MINUTE_US, dimensions=dimensions)
+    query = _MINUTES.format(minute=MINUTE_US, bucket=BUCKET_US, dimensions=dimensions)
+    held: tuple[int, list[Sums]] | None = None
     with closing(cursor):
         cursor.execute("SET TimeZone = 'UTC'")
         cursor.execute(query, [start, end])
         while rows := cursor.fetchmany(FETCHED_ROWS):
-            for minute_us, *values in rows:
-                yield minute_us, number, (minute_us // BUCKET_US * BUCKET_US, *values)
+            for minute_us, some in groupby(rows, key=itemgetter(0)):
+                sums = [row[1:] for row in some]
+                if held and held[0] == minute_us:
+                    held[1].extend(sums)
+                    continue
+                if held:
+                    yield held[0], mask, held[1]
+                held = (minute_us, sums)
+    if held:
+        yield held[0], mask, held[1]
