@@ -124,8 +124,7 @@ def _events(path: Path, text: str) -> Iterator[Any]:
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-            why = _QUOTED.sub("this", error.problem or "bad syntax")
-            found = Problem(path, line, column, f"is not YAML: {why}")
+            found = Problem(path, line, column, f"is not YAML: {_why(error)}")
         except (YAMLError, ValueError, OverflowError, AssertionError):
             found = Problem(path, 1, 1, "is not YAML")  # the last three: odd escapes and versions
         else:
@@ -133,6 +132,19 @@ def _events(path: Path, text: str) -> Iterator[Any]:
                 return
             yield event
     raise _Unreadable(found)
+
+
+def _why(error: MarkedYAMLError) -> str:
+    """Say what a parser found, and where the bracket or quote was opened that is still open."""
+    problem = error.problem or "bad syntax"
+    if problem.startswith("found character '\\t'"):
+        return "has a tab; indent with spaces"
+    said = _QUOTED.sub("this", problem.replace("found '<stream end>'", "the file ends"))
+    opened = {"while parsing a flow": "bracket", "while scanning a quoted": "quote"}
+    for context, what in opened.items():
+        if (error.context or "").startswith(context) and (mark := error.context_mark):
+            return f"{said}; the {what} of line {mark.line + 1} is still open"
+    return said
 
 
 def _place(before: str) -> tuple[int, int]:

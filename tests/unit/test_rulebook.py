@@ -554,7 +554,10 @@ FILES: dict[str | bytes, list[str]] = {
         "2:8: has a tag (!); put the value in quotes",
     ],
     "version: 1\nrules: [": [
-        "2:9: is not YAML: expected the node content, but found '<stream end>'"
+        (
+            "2:9: is not YAML: expected the node content, but the file ends; "
+            "the bracket of line 2 is still open"
+        )
     ],
     '"\\U99999999"': ["1:1: is not YAML"],
     "%YAML 1.21\n---\n": ["1:1: is not YAML"],
@@ -578,7 +581,10 @@ def test_all_problems_at_once() -> None:
     write(file_text(rule_text(id="a1"), rule_text(id="a1")), "c.yaml")
     write(file_text(rule_text(id="a1")), "d.yaml")
     assert problems() == [
-        "a.yaml:3:6: is not YAML: expected the node content, but found '<stream end>'",
+        (
+            "a.yaml:3:6: is not YAML: expected the node content, but the file ends; "
+            "the bracket of line 3 is still open"
+        ),
         "b.yaml:7:12: limit=4: has no unit; write 4 USD",
         "b.yaml:8:13: period='daily': must be hour, day, week or month (did you mean 'day'?)",
         "b.yaml:10:11: kind='x': this version knows budget only",

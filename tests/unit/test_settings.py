@@ -282,10 +282,10 @@ FILES = {
     "? [a]\n: b": "1:3: has a collection as a key; a key is one word",
     "~: b": "1:1: has an empty key; a key is one word",
     "- kafka": "1:1: must be a mapping of settings, such as 'kafka:'",
-    "a: [1\nb: 2": "2:2: is not YAML: expected ',' or ']', but got ':'",
-    "kafka:\n\tgroup_id: a": (
-        "2:1: is not YAML: found character '\\t' that cannot start any token"
+    "a: [1\nb: 2": (
+        "2:2: is not YAML: expected ',' or ']', but got ':'; the bracket of line 1 is still open"
     ),
+    "kafka:\n\tgroup_id: a": ("2:1: is not YAML: has a tab; indent with spaces"),
     "a: \x07": "1:4: holds a control character",
     "[" * 20_000: "1:33: has nesting deeper than 32 levels",
     "a: " + "x" * 1_000_000: "1:1: is larger than 1 MB, the most a settings file may be",

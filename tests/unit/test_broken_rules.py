@@ -1,0 +1,158 @@
+"""Rule files as people break them, and the exact words that each gets: a snapshot to be read.
+
+python tests/unit/test_broken_rules.py    writes the snapshot anew; read what changed
+"""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import pytest
+
+from governor.cli.problems import problem_lines
+from governor.rulebook import check
+
+SNAPSHOT = Path(__file__).parents[1] / "data" / "broken_rules.txt"
+RULE = """\
+version: 1
+defaults:
+  owner: growth
+  timezone: America/New_York
+rules:
+  - id: free-tier-daily
+    kind: budget
+    mode: enforce
+    summary: "The free tier spent {{ value }} of {{ limit }}"
+    where: {tier: free}
+    per: [feature]
+    limit: 100 USD
+    period: day
+    thresholds:
+      - {at: 50%, level: info}
+      - {at: 100%, level: critical, actions: [slow]}
+    actions:
+      slow: {do: throttle, to: 2/min, each: user}
+"""
+CASES: dict[str, tuple[str, str]] = {
+    "a misspelt key": ("limit:", "limt:"),
+    "a misspelt key of the file": ("rules:\n", "rule:\n"),
+    "no version": ("version: 1\n", ""),
+    "another version": ("version: 1", "version: 2"),
+    "a key twice": ("period: day\n", "period: day\n    period: week\n"),
+    "a tab for indentation": ("    mode: enforce", "\tmode: enforce"),
+    "an open bracket": ("{tier: free}", "{tier: free"),
+    "an open quote": ('of {{ limit }}"', "of {{ limit }}"),
+    "an anchor": ("where: {tier: free}", "where: &w {tier: free}"),
+    "a tag": ("limit: 100 USD", "limit: !!int 100"),
+    "a second document": ("version: 1\n", "version: 1\n---\n"),
+    "rules is a mapping": ("  - id: free-tier-daily\n", "  id: free-tier-daily\n"),
+    "an empty file": (RULE, ""),
+    "a text for a file": (RULE, "hello"),
+    "no unit": ("limit: 100 USD", "limit: 100"),
+    "a dollar sign": ("limit: 100 USD", "limit: $100"),
+    "thousands with a comma": ("limit: 100 USD", "limit: 1,000 USD"),
+    "thousands with an underscore": ("limit: 100 USD", "limit: 1_000 USD"),
+    "another currency": ("limit: 100 USD", "limit: 100 EUR"),
+    "a k before USD": ("limit: 100 USD", "limit: 5kUSD"),
+    "an unknown unit": ("limit: 100 USD", "limit: 100 calls"),
+    "a unit in the singular": ("limit: 100 USD", "limit: 100 request"),
+    "a limit of nothing": ("limit: 100 USD", "limit: 0 USD"),
+    "a negative limit": ("limit: 100 USD", "limit: -5 USD"),
+    "a limit beyond all": ("limit: 100 USD", "limit: 99999999999 USD"),
+    "ten decimals": ("limit: 100 USD", "limit: 0.0000000001 USD"),
+    "half a request": ("limit: 100 USD", "limit: 0.5 requests"),
+    "a list for a limit": ("limit: 100 USD", "limit: [100 USD]"),
+    "no limit": ("    limit: 100 USD\n", ""),
+    "nothing after the key": ("limit: 100 USD", "limit:"),
+    "an unknown kind": ("kind: budget", "kind: budgets"),
+    "a kind to come": ("kind: budget", "kind: spike"),
+    "no kind": ("    kind: budget\n", ""),
+    "an id with a space": ("id: free-tier-daily", "id: Free Tier"),
+    "no id": ("  - id: free-tier-daily\n    kind", "  - kind"),
+    "no owner": ("  owner: growth\n", ""),
+    "a mode that is none": ("mode: enforce", "mode: enforced"),
+    "a mode as a truth value": ("mode: enforce", "mode: on"),
+    "enforce without where": ("    where: {tier: free}\n", ""),
+    "an unknown dimension": ("{tier: free}", "{teir: free}"),
+    "a dimension of somebody else": ("{tier: free}", "{plan: free}"),
+    "a pattern without like": ("{tier: free}", '{tier: "free*"}'),
+    "like without a pattern": ("{tier: free}", "{tier: {like: free}}"),
+    "not in a not": ("{tier: free}", "{tier: {not: {not: free}}}"),
+    "an empty where": ("{tier: free}", "{}"),
+    "where is a word": ("{tier: free}", "everything"),
+    "a misspelt group": ("per: [feature]", "per: [featur]"),
+    "a group twice": ("per: [feature]", "per: [feature, feature]"),
+    "an unknown period": ("period: day", "period: daily"),
+    "a zone that is none": ("America/New_York", "New York"),
+    "a zone by its abbreviation": ("America/New_York", "PST8"),
+    "for without a unit": ("period: day", "period: day\n    for: 5"),
+    "for longer than the period": ("period: day", "period: day\n    for: 2d"),
+    "a share without a sign": ("at: 50%", "at: 0.5"),
+    "a share with a space": ("at: 50%", "at: 50 %"),
+    "an amount in another unit": ("at: 50%", "at: 50 requests"),
+    "thresholds that fall": ("at: 50%", "at: 150%"),
+    "levels that fall": (
+        "level: info}\n      - {at: 100%, level: critical",
+        "level: warning}\n      - {at: 100%, level: info",
+    ),
+    "a level that is none": ("level: info", "level: warn"),
+    "no thresholds": (
+        RULE[RULE.index("    thresholds:") : RULE.index("    actions:\n")],
+        "",
+    ),
+    "a misspelt action": ("actions: [slow]", "actions: [slwo]"),
+    "an action that nobody calls": (", actions: [slow]}", "}"),
+    "an action that cannot be done": ("do: throttle", "do: block"),
+    "a rate in words": ("to: 2/min", "to: 2 per minute"),
+    "a rate without a span": ("to: 2/min", "to: 2"),
+    "a rate of nothing": ("to: 2/min", "to: 0/min"),
+    "a placeholder that is none": ("{{ value }}", "{{ amount }}"),
+    "a group in a summary that is none of per": ("{{ value }}", "{{ group.user }}"),
+    "half a placeholder": ("{{ value }}", "{{ value }"),
+    "a summary over two lines": ('"The free tier spent', '"The free\\ntier spent'),
+    "several at once": ("limit: 100 USD\n    period: day", "limit: 100\n    period: daly"),
+}
+
+
+def told(name: str) -> str:
+    """Return what a case is told, with its line and a caret, as `rules check` prints it."""
+    old, new = CASES[name]
+    assert RULE.count(old) == 1 or old == "rules:\n", name
+    text = RULE.replace(old, new, 1)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rules.yaml"
+        path.write_text(text)
+        checked = check([path])
+        raw = {file.path: file.raw for file in checked.files}
+        lines = list(problem_lines(checked.problems, raw))
+    return "\n".join(line.replace(str(path), "rules.yaml") for line in lines)
+
+
+def snapshot() -> str:
+    """Return all cases with what each is told."""
+    return "\n\n".join(f"# {name}\n{told(name)}" for name in CASES) + "\n"
+
+
+KEPT = {
+    block.partition("\n")[0]: block.partition("\n")[2].strip("\n")
+    for block in ("\n" + SNAPSHOT.read_text("utf-8")).split("\n# ")[1:]
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_broken_file_is_told_what_to_write(name: str) -> None:
+    """Word by word as in the snapshot, which was read by people."""
+    assert told(name) == KEPT[name]
+
+
+def test_the_snapshot_is_of_these_cases() -> None:
+    """Sixty files and more, each with something to say, none left over."""
+    assert len(CASES) >= 60
+    assert set(KEPT) == set(CASES)
+    assert all(text.startswith("rules.yaml") for text in KEPT.values())
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(snapshot(), "utf-8")
