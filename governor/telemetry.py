@@ -148,6 +148,17 @@ TOTALS_DRIFTED: Final = Counter(
     "Totals in memory that the hourly audit found to differ from the store.",
     registry=REGISTRY,
 )
+ALERTS_OVERFLOWN: Final = Counter(
+    "governor_alerts_overflown",
+    "Groups that fired and had no room for an alert, for want of max_alerts.",
+    registry=REGISTRY,
+)
+EVALUATIONS_FAILED: Final = Counter(
+    "governor_evaluations_failed",
+    "Evaluations of rules that came to an error, by rule.",
+    ["rule"],
+    registry=REGISTRY,
+)
 
 
 GATE_REGISTRY: Final = CollectorRegistry()

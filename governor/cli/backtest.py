@@ -17,9 +17,8 @@ from rich.table import Table
 from governor.adapters.duckdb.history import History
 from governor.cli.options import AsJson, ConfigFile
 from governor.core.errors import ConfigError
-from governor.core.notifications import amount_text
-from governor.core.rules.budget import Budget, Measure
-from governor.core.rules.shared import Mode
+from governor.core.rules.shared import Mode, Rule
+from governor.core.rules.units import Measure, amount_text
 from governor.daemon import replayed
 from governor.rehearsal import backtest as backtesting
 from governor.rulebook import check as check_files
@@ -73,9 +72,16 @@ def backtest(
     ):
         start, end = _span(past, starts, ends)
 
-        def over(some: Sequence[Budget]) -> backtesting.Backtest:
+        def over(some: Sequence[Rule]) -> backtesting.Backtest:
+            known = past.past(start)
             return backtesting.run(
-                some, lambda masks: past.usage(masks, start, end), start, end, show
+                some,
+                lambda masks: past.usage(masks, start, end),
+                start,
+                end,
+                show,
+                facts=known,
+                before=known,
             )
 
         found = over(rules)
@@ -87,7 +93,7 @@ def backtest(
         _print(found, other, by_id)
 
 
-def _rules(paths: Sequence[Path], mode: str | None) -> list[Budget]:
+def _rules(paths: Sequence[Path], mode: str | None) -> list[Rule]:
     checked = check_files(paths)
     if checked.problems:
         raise ConfigError("\n".join(str(problem) for problem in checked.problems))
@@ -145,7 +151,7 @@ def _document(found: backtesting.Backtest, other: backtesting.Backtest | None) -
 
 
 def _print(
-    found: backtesting.Backtest, other: backtesting.Backtest | None, rules: Mapping[str, Budget]
+    found: backtesting.Backtest, other: backtesting.Backtest | None, rules: Mapping[str, Rule]
 ) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:

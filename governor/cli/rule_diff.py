@@ -10,7 +10,7 @@ import typer
 from governor.cli.options import AsJson
 from governor.cli.problems import count
 from governor.core.errors import ConfigError
-from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Rule
 from governor.rulebook import check
 from governor.rulebook.compare import Sense, compare
 
@@ -51,7 +51,7 @@ def diff(
     raise typer.Exit(EXIT_FOUND if found else 0)
 
 
-def _rules(path: Path) -> list[Budget]:
+def _rules(path: Path) -> list[Rule]:
     checked = check([path])
     if checked.problems:
         raise ConfigError("\n".join(str(problem) for problem in checked.problems))

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -11,11 +11,13 @@ from xml.etree import ElementTree as ET
 
 import typer
 
+from governor.adapters.duckdb.scratch import Scratch
 from governor.cli.options import AsJson, ConfigFile
 from governor.cli.problems import EXIT_WRONG, count, problem_lines, problem_rows
 from governor.core.errors import ConfigError
-from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Rule
 from governor.documents import Problem
+from governor.documents.sections import suggestion
 from governor.rehearsal.testfile import TestFile, find_tests, read_tests
 from governor.rehearsal.trial import Outcome, carry_out
 from governor.rulebook import check as check_files
@@ -69,14 +71,25 @@ def run_tests(
     raise typer.Exit(0 if all(outcome.passed for _, outcome, _ in results) else EXIT_FAILED)
 
 
-def _read(files: Sequence[TestFile]) -> tuple[list[Problem], dict[Path, list[Budget]]]:
+def _read(files: Sequence[TestFile]) -> tuple[list[Problem], dict[Path, list[Rule]]]:
     problems = [problem for file in files for problem in file.problems]
-    rules: dict[Path, list[Budget]] = {}
+    rules: dict[Path, list[Rule]] = {}
     for file in files:
         checked = check_files(list(file.rules))
         problems += checked.problems
         rules[file.path] = [rule for each in checked.files for rule in each.rules]
+        problems += _unknown(file, {name for each in checked.files for name, _, _ in each.ids})
     return sorted(set(problems)), rules
+
+
+def _unknown(file: TestFile, ids: Collection[str]) -> list[Problem]:
+    """Return a problem for each test that is about a rule that is not there."""
+    return [
+        Problem(file.path, test.line, 1, f"only={name!r}: no such rule{suggestion(name, ids)}")
+        for test in file.tests
+        for name in test.only
+        if name not in ids
+    ]
 
 
 def _refuse(problems: list[Problem], files: Sequence[TestFile], *, as_json: bool) -> None:
@@ -89,12 +102,12 @@ def _refuse(problems: list[Problem], files: Sequence[TestFile], *, as_json: bool
 
 
 def _outcomes(
-    file: TestFile, rules: Sequence[Budget], run: str | None
+    file: TestFile, rules: Sequence[Rule], run: str | None
 ) -> Iterator[tuple[Outcome, float]]:
     for each in file.tests:
         if run is None or re.search(run, each.name):
             began = time.perf_counter()
-            yield carry_out(each, rules), time.perf_counter() - began
+            yield carry_out(each, rules, Scratch), time.perf_counter() - began
 
 
 def _row(file: TestFile, outcome: Outcome, seconds: float) -> dict[str, Any]:

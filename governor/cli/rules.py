@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from governor.cli.backtest import backtest
+from governor.cli.costs import costs
 from governor.cli.explain import explain
 from governor.cli.options import AsJson, ConfigFile
 from governor.cli.problems import (
@@ -50,6 +51,9 @@ def check(
     style: Annotated[
         str, typer.Option("--format", help="text, json, github (annotations) or sarif.")
     ] = "text",
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Ask the questions of query rules once, and time them.")
+    ] = False,
 ) -> None:
     """Check rule files together and print every problem with its place. Exit 2 if there is one.
 
@@ -62,6 +66,8 @@ def check(
       governor rules check --json rules | jq '.problems[].message'
 
       governor rules check --format sarif > rules.sarif
+
+      governor rules check --cost
     """
     checked = check_files(paths or [load(config).settings.rules.path])
     styles: Mapping[str, Callable[[Checked], str]] = {
@@ -73,6 +79,10 @@ def check(
     if style not in styles:
         raise ConfigError(f"--format {style}: write {', '.join(styles)}")
     typer.echo(styles["json" if as_json else style](checked))
+    if cost and not checked.problems and style == "text" and not as_json:
+        rules = [rule for file in checked.files for rule in file.rules]
+        for line in costs(load(config).settings.store.path, rules):
+            typer.echo(line)
     raise typer.Exit(EXIT_WRONG if checked.problems else 0)
 
 

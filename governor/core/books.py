@@ -1,13 +1,14 @@
 """The book: what the groups of one rule have come to, a row a group, in little memory."""
 
 from array import array
-from collections.abc import MutableSequence, Sequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from governor.core.periods import Period
-from governor.core.rules.budget import Budget, Measure
+from governor.core.rules.budget import Budget
+from governor.core.rules.units import Measure
 from governor.core.scopes import Key
 
 _POSITION: Final = {measure: place - len(Measure) for place, measure in enumerate(Measure)}
@@ -49,10 +50,11 @@ class Book:
     """The groups of one rule, each a row, and their cells by the start of the period.
 
     `measure` and `calendar` say where to look in rows and periods; `first` is the lowest threshold.
+    `carried` is what of the period before groups may use first, already taken off their amounts.
     A group takes about 250 bytes, its name included.
     """
 
-    __slots__ = ("calendar", "first", "groups", "measure", "periods", "rows", "rule")
+    __slots__ = ("calendar", "carried", "first", "groups", "measure", "periods", "rows", "rule")
 
     def __init__(self, rule: Budget, calendar: int) -> None:
         self.rule = rule
@@ -62,6 +64,7 @@ class Book:
         self.rows: dict[Key, int] = {}
         self.groups: list[Key] = []
         self.periods: dict[datetime, Cells] = {}
+        self.carried: dict[Key, int] = {}
 
     def row(self, group: Key) -> int:
         """Return the row of a group, a new one where it has none."""
@@ -80,6 +83,29 @@ class Book:
         if found is None:
             found = self.periods[start] = Cells(len(self.groups))
         return found
+
+    def carry(self, start: datetime, left: Mapping[Key, int]) -> None:
+        """Let groups use what is left of the period before the one that starts then."""
+        self.carried = {group: amount for group, amount in left.items() if amount}
+        for group, amount in self.carried.items():
+            row, cells = self.row(group), self.cells(start)
+            cells.put(row, cells.amounts[row] - amount, cells.marks[row] or self.first)
+
+    def used(self, period: Period) -> dict[Key, int]:
+        """Return what each group used in a period, of which `carried` is true."""
+        cells = self.periods.get(period.start)
+        if cells is None:
+            return {}
+        return {
+            group: cells.amounts[row] + self.carried.get(group, 0)
+            for group, row in self.rows.items()
+            if cells.marks[row]
+        }
+
+    def renew(self, rule: Budget) -> None:
+        """Let other amounts of the same rule be in force; all groups are to be judged by them."""
+        self.rule = rule
+        self.first = rule.thresholds[0].amount
 
     def forget(self, start: datetime) -> None:
         """Drop the periods before the one that starts then, and groups without any left."""

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from governor.core.alerts import Alert, AlertKey, Transition
+from governor.core.alerts import Alert, AlertKey, Phase, Transition
 from governor.core.books import Total
 from governor.core.decisions import AuditRow, Decisions, Line
 from governor.core.directives import Directive, Effect
 from governor.core.enforcement import Issue, directives_for, released
 from governor.core.notifications import ENDINGS, Notice, line_text, notice_of
 from governor.core.periods import Period
-from governor.core.rules.budget import Budget
-from governor.core.rules.shared import Mode
+from governor.core.rules.shared import Mode, Rule
 
 _TOLD: Final = (Mode.NOTIFY, Mode.ENFORCE)
 
@@ -41,6 +40,14 @@ class Docket:
     def standing(self, alert: str) -> dict[str, Directive]:
         """Return the newest version of each directive of an alert, by directive id."""
         return self._of_alert.get(alert, {})
+
+    def holding_until(self, rules: Mapping[str, Rule]) -> list[datetime]:
+        """Return when what waits for its hold will have held; gauges are judged when due."""
+        return [
+            alert.since + rule.hold
+            for alert in self.alerts.values()
+            if alert.phase is Phase.PENDING and (rule := rules.get(alert.key.rule)) and rule.latched
+        ]
 
     def put(self, directives: Iterable[Directive]) -> None:
         """Take in new versions of directives."""
@@ -74,7 +81,7 @@ class Draft:
     def __init__(
         self,
         docket: Docket,
-        rules: Mapping[str, Budget],
+        rules: Mapping[str, Rule],
         now: datetime,
         evidence: Mapping[str, str],
     ) -> None:
@@ -86,14 +93,29 @@ class Draft:
         self.audit: list[AuditRow] = []
         self.notices: list[Notice] = []
         self._directed: set[AlertKey] = set()
+        self._opened: dict[str, int] = {}
+        self._fresh: dict[str, int] = {}
         self._docket = docket
         self._now = now
         self._evidence = dict(evidence)
 
     def take(self, alert: Alert, transitions: Iterable[Transition]) -> None:
         """Take in a new state and the transitions that led to it."""
+        if alert.key not in self.alerts and alert.is_open:
+            before = self._docket.alerts.get(alert.key)
+            if before is None or not before.is_open:
+                self._fresh[alert.key.rule] = self._fresh.get(alert.key.rule, 0) + 1
         self.alerts[alert.key] = alert
         self.transitions.setdefault(alert.key, []).extend(transitions)
+
+    def opened(self, rule: str) -> int:
+        """Return how many alerts of a rule are open, those of this draft included."""
+        if rule not in self._opened:
+            self._opened[rule] = sum(
+                alert.is_open and key.rule == rule for key, alert in self._docket.alerts.items()
+            )
+        fresh = self._fresh.get(rule, 0)
+        return self._opened[rule] + fresh
 
     def direct(self, alert: Alert) -> None:
         """Issue the directives that an alert asks for, once, and release those it does not."""
@@ -152,7 +174,7 @@ class Draft:
         before = self._docket.alerts.get(alert.key)
         return alert.fired_at is not None and not (before and before.revision == alert.revision)
 
-    def _spoken_for(self, alert: Alert) -> Budget | None:
+    def _spoken_for(self, alert: Alert) -> Rule | None:
         """Return the rule in whose words people are told; None where it has none for this alert.
 
         It is gone, speaks of other usage now, or is to tell nobody.
@@ -190,10 +212,8 @@ def _message(alert: Alert) -> str:
     return f"{alert.key.id}-{alert.episode}"
 
 
-def _said(transitions: Iterable[Transition], rule: Budget) -> tuple[str, ...]:
-    return tuple(
-        line_text(transition, rule.measure) for transition in transitions if transition.threshold
-    )
+def _said(transitions: Iterable[Transition], rule: Rule) -> tuple[str, ...]:
+    return tuple(line_text(transition, rule) for transition in transitions if transition.threshold)
 
 
 def _throttle_text(directive: Directive) -> str:

@@ -7,15 +7,16 @@ in the same directives.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from governor.core.alerts import Alert, Phase
 from governor.core.directives import Directive, Effect, wire
-from governor.core.notifications import amount_text
-from governor.core.rules.budget import Budget
-from governor.core.rules.shared import Mode, Throttle
+from governor.core.rules.shared import Mode, Rule, Throttle
 from governor.core.scopes import Condition, Key, Scope
+
+_ACTING: Final = (Phase.FIRING, Phase.RECOVERING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Issue:
 
 
 def directives_for(
-    alert: Alert, rule: Budget | None, standing: Sequence[Directive], issue: Issue
+    alert: Alert, rule: Rule | None, standing: Sequence[Directive], issue: Issue
 ) -> list[Directive]:
     """Return the directives to issue so that those of `alert` are as they should be.
 
@@ -63,7 +64,7 @@ def released(
     )
 
 
-def scope_of(rule: Budget, group: Key) -> Scope:
+def scope_of(rule: Rule, group: Key) -> Scope:
     """Return the usage that a group of a rule is made of."""
     own = {
         dimension: Condition(dimension, frozenset({value}))
@@ -75,8 +76,8 @@ def scope_of(rule: Budget, group: Key) -> Scope:
     return Scope((*others, *own.values()))
 
 
-def _wanted(alert: Alert, rule: Budget | None, issue: Issue) -> dict[str, Directive]:
-    if rule is None or rule.mode is not Mode.ENFORCE or alert.phase is not Phase.FIRING:
+def _wanted(alert: Alert, rule: Rule | None, issue: Issue) -> dict[str, Directive]:
+    if rule is None or rule.mode is not Mode.ENFORCE or alert.phase not in _ACTING:
         return {}
     actions = [name for t in rule.thresholds[: alert.crossed] for name in t.actions]
     directives = [_throttle(alert, rule, rule.actions[name], issue) for name in actions]
@@ -88,8 +89,8 @@ def _says_the_same(before: Directive, after: Directive) -> bool:
     return all(getattr(before, part) == getattr(after, part) for part in parts)
 
 
-def _throttle(alert: Alert, rule: Budget, throttle: Throttle, issue: Issue) -> Directive:
-    spent = amount_text(rule.measure, alert.amount)
+def _throttle(alert: Alert, rule: Rule, throttle: Throttle, issue: Issue) -> Directive:
+    spent = rule.text(alert.amount)
     return Directive(
         id=f"{alert.key.id}-{throttle.name}",
         version=0,

@@ -5,16 +5,14 @@ A receiver may miss what lies between: history holds every threshold, a notice t
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
 from governor.core.alerts import Alert, Ending, Transition
-from governor.core.rules.budget import Budget, Measure
-from governor.core.rules.shared import Level, Mode
+from governor.core.rules.shared import Level, Mode, Rule
 
-NANO_PER_USD: Final = 10**9
 MAX_TEXT_CHARACTERS: Final = 500
 PLACEHOLDERS: Final = ("value", "limit", "percent", "level", "rule", "owner", "period")
 """What a summary may show, beside `group.<dimension>`."""
@@ -52,19 +50,20 @@ class Notice:
     history: tuple[str, ...]
     throttles: tuple[str, ...] = ()
     runbook: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 def notice_of(
     alert: Alert,
-    rule: Budget,
+    rule: Rule,
     *,
     history: tuple[str, ...],
     throttles: tuple[str, ...],
     now: datetime,
 ) -> Notice:
     """Return what to say of an alert that fired, in the words of its rule."""
-    value = amount_text(rule.measure, alert.amount)
-    percent = Decimal(100 * alert.amount) / rule.limit
+    value = rule.text(alert.amount)
+    percent = rule.percent(alert.amount)
     group = tuple(
         (dimension, "(none)" if named is None else named)
         for dimension, named in zip(rule.per, alert.key.group, strict=True)
@@ -72,7 +71,7 @@ def notice_of(
     words = {
         "value": value,
         "limit": rule.limit_text,
-        "percent": f"{percent:.0f}%",
+        "percent": "?" if percent is None else f"{percent:.0f}%",
         "level": str(alert.level or Level.INFO),
         "rule": rule.id,
         "owner": rule.owner,
@@ -92,7 +91,7 @@ def notice_of(
         summary=render(rule.summary, words),
         value=value,
         limit=rule.limit_text,
-        percent=percent.quantize(Decimal("0.1")),
+        percent=None if percent is None else percent.quantize(Decimal("0.1")),
         group=group,
         period=alert.key.period.name,
         period_end=alert.key.period.end,
@@ -101,6 +100,7 @@ def notice_of(
         history=history,
         throttles=throttles,
         runbook=rule.runbook,
+        labels=tuple(rule.labels.items()),
     )
 
 
@@ -129,17 +129,33 @@ def rejection_notice(name: str, title: str, summary: str, now: datetime) -> Noti
     )
 
 
+def overflow_notice(rule: Rule, full: int, now: datetime, *, revision: int = 1) -> Notice:
+    """Return what to say when `full` groups of a rule fire and have no room for an alert."""
+    most = f"{rule.max_alerts:,} alerts of {rule.id} are open, the most that max_alerts allows"
+    return replace(
+        rejection_notice(f"overflow-{rule.id}", f"{rule.id}: too many alerts", most, now),
+        message=f"overflow-{rule.id}",
+        revision=revision,
+        owner=rule.owner,
+        summary=f"{most}; {full:,} more groups fire and are left out, those with the least.",
+        resolved=None if full else "there is room again",
+    )
+
+
 ENDINGS: Final = {
     Ending.PERIOD_ENDED: "the period ended",
+    Ending.CLEARED: "all is well again",
+    Ending.GROUP_GONE: "its group was not seen for long",
     Ending.RULE_CHANGED: "the rule was changed",
+    Ending.RULE_RENAMED: "the rule has another id now",
     Ending.RULE_REMOVED: "the rule was removed or switched off",
 }
 
 
-def line_text(transition: Transition, measure: Measure) -> str:
+def line_text(transition: Transition, rule: Rule) -> str:
     """Return one line of history for people: `12:03 UTC 80% reached, 80.20 USD, warning`."""
     when = f"{transition.at:%H:%M} UTC"
-    amount = amount_text(measure, transition.amount)
+    amount = rule.text(transition.amount)
     if transition.threshold is None:
         return f"{when} {transition.what} at {amount}"
     return f"{when} {transition.threshold} reached at {amount}, {transition.level}"
@@ -154,11 +170,3 @@ def render(summary: str, values: Mapping[str, str]) -> str:
     """Fill in a summary; a name without a value is shown as `?`."""
     filled = _PLACEHOLDER.sub(lambda found: values.get(found[1], "?"), summary)
     return filled[:MAX_TEXT_CHARACTERS]
-
-
-def amount_text(measure: Measure, amount: int) -> str:
-    """Write an amount for people: `1,234.56 USD` (rounded to the cent), `12,000 requests`."""
-    if measure is not Measure.COST:
-        return f"{amount:,} {measure}"
-    usd = Decimal(amount) / NANO_PER_USD
-    return f"{usd:,.2f} USD" if amount >= NANO_PER_USD // 100 or not amount else f"{usd:f} USD"

@@ -38,6 +38,12 @@ class Period:
         return self.start <= at < self.end
 
 
+ALWAYS: Final = Period(
+    datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), "always"
+)
+"""The period of what ends by itself and with no calendar period."""
+
+
 @dataclass(frozen=True, slots=True)
 class Calendar:
     """The periods of an IANA time zone; weeks begin on Monday (ISO 8601)."""

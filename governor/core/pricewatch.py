@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from governor.core.notifications import MAX_TEXT_CHARACTERS, Notice, amount_text
-from governor.core.rules.budget import Measure
+from governor.core.notifications import MAX_TEXT_CHARACTERS, Notice
 from governor.core.rules.shared import Level, Mode
+from governor.core.rules.units import Measure, amount_text
 
 UNPRICED: Final = "unpriced-model"
 DISAGREES: Final = "cost-disagrees"

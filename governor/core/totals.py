@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from governor.core.books import NEVER, WIDE, Book, Total
-from governor.core.periods import BUCKET, Calendar
+from governor.core.periods import BUCKET, Calendar, Period
 from governor.core.rules.budget import Budget
 from governor.core.scopes import DIMENSIONS, Key
 
@@ -45,6 +45,7 @@ BUCKET_US: Final = BUCKET // timedelta(microseconds=1)
 _BUCKET: Final = "bucket_us"
 _OVERFLOW: Final = 2**63
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def summable(events: pa.Table) -> pa.Table:
@@ -175,6 +176,31 @@ class Totals:
                 if NEVER < mark <= amount:
                     reached[Total(book, place)] = None
         return list(reached)
+
+    def carry(self, rule: Budget, now: datetime, used: Mapping[Key, int]) -> None:
+        """Let groups use what they left of the period before, in which they used so much."""
+        period = rule.calendar.period(now)
+        before = rule.of(period.start - _MICROSECOND)
+        self._books[rule.id].carry(
+            period.start, {group: before.left(amount) for group, amount in used.items()}
+        )
+
+    def renew(self, rules: Iterable[Budget], now: datetime) -> None:
+        """Let periods begin: dated amounts come into force, what was left is carried over."""
+        for rule in rules:
+            book = self._books[rule.id]
+            period = rule.calendar.period(now)
+            before = rule.calendar.period(period.start - _MICROSECOND)
+            fresh = before.start in book.periods and rule.carries
+            used = book.used(before) if fresh else {}
+            book.renew(rule.of(now))
+            if fresh:
+                self.carry(rule, now, used)
+        self.rules = {name: book.rule for name, book in self._books.items()}
+
+    def used(self, rule: str, period: Period) -> Mapping[Key, int]:
+        """Return what the groups of a rule used in a period."""
+        return self._books[rule].used(period)
 
     def forget(self, now: datetime) -> None:
         """Drop the amounts of periods that are over, and groups without any left.

@@ -83,18 +83,25 @@ def run(
         stack.callback(store.close)
         connection = connection_of(settings)
         acting = None
+        watch = watch_of(settings, connection, lambda: ingest.positions, now)
         if drain:
             ingest = ingest_of(settings, connection, store, clock, wall, judge=None)
         else:
             state, receivers = State(store, now), receivers_of(settings)
-            judging = judging_of(settings, state, receivers, now, follow_events=follow_events)
+            judging = judging_of(
+                settings,
+                state,
+                receivers,
+                now,
+                None if follow_events else lambda: watch.complete,
+                follow_events=follow_events,
+            )
             pricing = pricing_of(settings, catalogue, (book, tariffs), store, state, judging, now)
             judges = Judges([judging.evaluate, pricing])
             ingest = ingest_of(settings, connection, store, clock, wall, judge=judges)
             acting = Acting(
                 settings, connection, judging, pricing, state, ingest, receivers=receivers, now=now
             )
-        watch = watch_of(settings, connection, ingest)
         if acting:
             _open_probes(stack, settings, _pages(ingest, watch, store, acting))
         _start_thread(stack, watch, stop)

@@ -6,9 +6,8 @@ from typing import Any, Final
 
 from governor.core.alerts import Alert
 from governor.core.directives import Directive, WireCondition
-from governor.core.notifications import amount_text
 from governor.core.rerating import total
-from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Rule
 from governor.loops.rerate import Progress
 
 MAX_LISTED: Final = 1_000
@@ -16,7 +15,7 @@ MAX_LISTED: Final = 1_000
 
 
 def alert_rows(
-    recent: Iterable[Alert], open_now: Iterable[tuple[Alert, int]], rules: Mapping[str, Budget]
+    recent: Iterable[Alert], open_now: Iterable[tuple[Alert, int]], rules: Mapping[str, Rule]
 ) -> list[dict[str, Any]]:
     """Return alerts as rows, those of open periods with the amount of now."""
     live = {alert.key.id: amount for alert, amount in open_now}
@@ -70,11 +69,11 @@ def rerate_row(progress: Progress) -> dict[str, Any]:
     }
 
 
-def rule_row(rule: Budget) -> dict[str, Any]:
+def rule_row(rule: Rule) -> dict[str, Any]:
     """Return a rule as a row."""
     return {
         "id": rule.id,
-        "kind": "budget",
+        "kind": rule.kind,
         "mode": rule.mode.value,
         "owner": rule.owner,
         "limit": rule.limit_text,
@@ -82,7 +81,7 @@ def rule_row(rule: Budget) -> dict[str, Any]:
     }
 
 
-def _alert_row(alert: Alert, amount: int, rule: Budget | None) -> dict[str, Any]:
+def _alert_row(alert: Alert, amount: int, rule: Rule | None) -> dict[str, Any]:
     group = dict(zip(rule.per, alert.key.group, strict=False)) if rule else None
     return {
         "id": alert.key.id,
@@ -93,7 +92,7 @@ def _alert_row(alert: Alert, amount: int, rule: Budget | None) -> dict[str, Any]
         "level": str(alert.level) if alert.level else None,
         "mode": alert.mode.value,
         "amount": amount,
-        "value": amount_text(rule.measure, amount) if rule else None,
+        "value": rule.text(amount) if rule else None,
         "limit": rule.limit_text if rule else None,
         "health": alert.health.value,
         "fired_at": alert.fired_at,

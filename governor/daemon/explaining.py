@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from governor.adapters.duckdb.explaining import Amount, Numbers, amounts_sql
 from governor.core.errors import ConfigError
-from governor.core.notifications import amount_text
 from governor.core.periods import Period
 from governor.core.rules.budget import Budget
-from governor.core.rules.shared import Mode
+from governor.core.rules.shared import Rule
 from governor.core.scopes import DIMENSIONS
+from governor.daemon import explaining_gauges as gauges
 from governor.documents.sections import suggestion
 
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -20,7 +20,7 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 def answer(
     numbers: Numbers,
-    rules: Mapping[str, Budget],
+    rules: Mapping[str, Rule],
     fields: Mapping[str, str],
     now: datetime,
 ) -> list[dict[str, Any]]:
@@ -59,7 +59,7 @@ def moment(text: str) -> datetime:
 
 def explain_rule(
     numbers: Numbers,
-    rule: Budget,
+    rule: Rule,
     chosen: Mapping[str, str | None],
     at: datetime,
 ) -> dict[str, Any]:
@@ -68,6 +68,26 @@ def explain_rule(
         if name not in rule.per:
             per = ", ".join(rule.per) or "no dimension"
             raise ConfigError(f"--group {name}: {rule.id} has groups by {per}")
+    explained = {
+        "rule": rule.id,
+        "place": rule.place,
+        "kind": rule.kind,
+        "mode": rule.mode.value,
+        "owner": rule.owner,
+        "counts": rule.unit.value,
+        "limit": rule.limit_text,
+        "at": at,
+        "hold_s": rule.hold.total_seconds(),
+        "thresholds": [_threshold(rule, number) for number in range(len(rule.thresholds))],
+    }
+    if isinstance(rule, Budget):
+        return explained | _budget(numbers, rule.of(at), chosen, at)
+    return explained | gauges.explained(numbers, rule, chosen, at)
+
+
+def _budget(
+    numbers: Numbers, rule: Budget, chosen: Mapping[str, str | None], at: datetime
+) -> dict[str, Any]:
     period = rule.calendar.period(at)
     query = amounts_sql(rule, period.start, min(at + _MICROSECOND, period.end), chosen)
     found = numbers.amounts(rule, query)
@@ -75,18 +95,9 @@ def explain_rule(
         group = tuple(chosen[name] for name in rule.per)
         found = [Amount(group, 0, 0, 0, period.start)]
     return {
-        "rule": rule.id,
-        "place": rule.place,
-        "kind": "budget",
-        "mode": rule.mode.value,
-        "owner": rule.owner,
-        "counts": rule.measure.value,
-        "limit": rule.limit_text,
-        "at": at,
         "period": period.name,
         "period_start": period.start,
         "resets_at": period.end,
-        "hold_s": rule.hold.total_seconds(),
         "thresholds": [_threshold(rule, number) for number in range(len(rule.thresholds))],
         "groups": [_group(numbers, rule, each, period, at) for each in found],
         "sql": query,
@@ -95,7 +106,7 @@ def explain_rule(
 
 def explain_entity(
     numbers: Numbers,
-    rules: Iterable[Budget],
+    rules: Iterable[Rule],
     entity: Mapping[str, str],
     at: datetime,
 ) -> list[dict[str, Any]]:
@@ -108,26 +119,31 @@ def explain_entity(
 
 def _touching(
     numbers: Numbers,
-    rules: Iterable[Budget],
+    rules: Iterable[Rule],
     entity: Mapping[str, str],
     at: datetime,
 ) -> Iterator[dict[str, Any]]:
     for rule in rules:
+        if not isinstance(rule, Budget):
+            named = {name: entity[name] for name in rule.per if name in entity}
+            if named and (found := explain_rule(numbers, rule, named, at))["groups"]:
+                yield found
+            continue
         period = rule.calendar.period(at)
         query = amounts_sql(rule, period.start, min(at + _MICROSECOND, period.end), entity)
         shares = {each.group: each for each in numbers.amounts(rule, query)}
         for group, share in shares.items():
             explained = explain_rule(numbers, rule, dict(zip(rule.per, group, strict=True)), at)
             for row in explained["groups"]:
-                row["share"] = amount_text(rule.measure, share.amount)
+                row["share"] = rule.text(share.amount)
             yield explained
 
 
-def _threshold(rule: Budget, number: int) -> dict[str, Any]:
+def _threshold(rule: Rule, number: int) -> dict[str, Any]:
     threshold = rule.thresholds[number]
     return {
         "at": threshold.at,
-        "amount": amount_text(rule.measure, threshold.amount),
+        "amount": rule.text(threshold.amount),
         "level": str(threshold.level),
         "actions": list(threshold.actions),
     }
@@ -145,7 +161,7 @@ def _group(
     throttles = numbers.throttles_of(alert["alert_id"], at) if alert else ()
     return {
         "group": dict(zip(rule.per, found.group, strict=True)),
-        "value": amount_text(rule.measure, found.amount),
+        "value": rule.text(found.amount),
         "percent": str((Decimal(100 * found.amount) / rule.limit).quantize(Decimal("0.1"))),
         "events": found.events,
         "unpriced_events": found.unpriced_events,
@@ -168,31 +184,15 @@ def _why(
         yield "nothing was used in this period by anything that the rule counts"
     if not crossed:
         first = rule.thresholds[0]
-        missing = amount_text(rule.measure, first.amount - found.amount)
+        missing = rule.text(first.amount - found.amount)
         yield f"not fired: {missing} below the first threshold, {first.at}"
     else:
         yield f"{rule.thresholds[crossed - 1].at} is reached"
     if crossed and crossed < len(rule.thresholds):
         following = rule.thresholds[crossed]
-        missing = amount_text(rule.measure, following.amount - found.amount)
+        missing = rule.text(following.amount - found.amount)
         yield f"next: {following.at}, {missing} away"
-    yield from _of_alert(rule, alert, at)
-    quiet = {
-        Mode.OFF: "mode off: it is not judged",
-        Mode.SHADOW: "mode shadow: it is recorded, nobody is told and nothing is done",
-        Mode.NOTIFY: "mode notify: people are told and nothing is done",
-    }
-    if rule.mode in quiet:
-        yield quiet[rule.mode]
+    yield from gauges.of_alert(rule, alert, at)
+    yield from gauges.of_mode(rule)
     if found.unpriced_events:
         yield f"{found.unpriced_events:,} events have no price and count at a stand-in"
-
-
-def _of_alert(rule: Budget, alert: Mapping[str, Any] | None, at: datetime) -> Iterator[str]:
-    if alert is None:
-        return
-    if alert["phase"] == "pending":
-        left = rule.hold - (at - alert["since"])
-        yield f"pending: it fires when it has held for {rule.hold}, in {left}"
-    if alert["health"] != "ok":
-        yield f"its amount is not known now: {alert['health']}"

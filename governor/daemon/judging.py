@@ -14,7 +14,7 @@ from governor.core.batches import Batch, Stored
 from governor.core.decisions import AuditRow
 from governor.core.directives import Directive
 from governor.core.errors import ConfigError
-from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Rule
 from governor.daemon.refusals import RULES, Refusals
 from governor.loops.evaluate import Evaluate
 from governor.loops.ingest import Judge
@@ -72,6 +72,7 @@ class Judging:
         keep_at: Path,
         receivers: Sequence[str],
         now: Callable[[], datetime],
+        complete: Callable[[], datetime | None] | None,
         follow_events: bool,
     ) -> None:
         self._path = rules
@@ -82,6 +83,7 @@ class Judging:
             state,
             self._first_rules(),
             now=now,
+            complete=complete,
             follow_events=follow_events,
             receivers=receivers,
             publish=self.issued.put,
@@ -112,7 +114,7 @@ class Judging:
         self.evaluate.reload(loaded.rules, [row])
         self.refusals.tell(None)
 
-    def _first_rules(self) -> Sequence[Budget]:
+    def _first_rules(self) -> Sequence[Rule]:
         """Return the rules of the files, or where those are wrong the last that were good.
 
         The reload loop then says what is wrong: it finds the files not in force.

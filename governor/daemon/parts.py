@@ -1,6 +1,6 @@
 """From settings to the parts of the daemon: what each takes, secrets unwrapped for it alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from governor.adapters.kafka.lag import GroupOffsets
 from governor.adapters.kafka.source import UsageSource
 from governor.adapters.prices import Catalogue
 from governor.core.admission import Window
+from governor.core.positions import PartitionId
 from governor.core.tariffs import Tariffs
 from governor.daemon.clocks import EventClock, WallClock
 from governor.daemon.judging import Judging
@@ -118,12 +119,18 @@ def _intake_of(settings: Settings, store: Store, clock: WallClock | EventClock) 
     )
 
 
-def watch_of(settings: Settings, connection: Connection, ingest: Ingest) -> Watch:
+def watch_of(
+    settings: Settings,
+    connection: Connection,
+    positions: Callable[[], Mapping[PartitionId, int]],
+    now: Callable[[], datetime],
+) -> Watch:
     """Return what looks at lag and stalls, and copies positions to Kafka."""
     return Watch(
         GroupOffsets(connection, group_id=settings.kafka.group_id),
-        lambda: ingest.positions,
+        positions,
         stall_after_s=settings.ingest.stall_after.total_seconds(),
+        now=now,
     )
 
 
@@ -186,15 +193,20 @@ def judging_of(
     state: State,
     receivers: Sequence[Receiver],
     now: Callable[[], datetime],
+    complete: Callable[[], datetime | None] | None,
     *,
     follow_events: bool,
 ) -> Judging:
-    """Return what judges the rules of the files; raise ConfigError where those are wrong."""
+    """Return what judges the rules of the files; raise ConfigError where those are wrong.
+
+    `complete` says until when all usage is stored; None for always.
+    """
     return Judging(
         state,
         rules=settings.rules.path,
         keep_at=Path(f"{settings.store.path}.rules"),
         receivers=[receiver.name for receiver in receivers],
         now=now,
+        complete=complete,
         follow_events=follow_events,
     )

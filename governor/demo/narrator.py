@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Final
 
-from governor.core.notifications import amount_text
-from governor.core.rules.budget import Budget, Measure
+from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode
+from governor.core.rules.units import Measure, amount_text
 from governor.demo.company import FREE, LEAKED
 from governor.demo.evening import Evening
 from governor.demo.gateway import Traffic

@@ -93,7 +93,8 @@ def staged(folder: Path, evening: Evening, entry: str) -> Iterator[Stage]:
             Child(folder, "daemon", ["-m", entry, "run", ahead_s]) as daemon,
             Child(folder, "gate", ["-m", entry, "gate", ahead_s]) as gate,
         ):
-            rules = rulebook.load(folder / RULES_NAME).rules
+            loaded = rulebook.load(folder / RULES_NAME).rules
+            rules = tuple(rule for rule in loaded if isinstance(rule, Budget))
             probes, port = daemon.opened("probes.opened"), gate.opened("gate.opened")
             _write_settings(folder, broker, slack, probes_port=probes, gate_port=port)
             _await_ready(gate, port)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Final, Protocol
 
 import structlog
@@ -52,10 +53,18 @@ class Stalls:
 
 
 class Watch:
-    """Looks every few seconds; `lag` and `stalled` are for others to read."""
+    """Looks every few seconds; `lag` and `stalled` are for others to read.
+
+    All that was in Kafka until `complete` is stored; None where that was never seen to be so.
+    """
 
     def __init__(
-        self, broker: Broker, positions: Callable[[], Offsets], *, stall_after_s: float
+        self,
+        broker: Broker,
+        positions: Callable[[], Offsets],
+        *,
+        stall_after_s: float,
+        now: Callable[[], datetime],
     ) -> None:
         self._broker = broker
         self._positions = positions
@@ -63,6 +72,9 @@ class Watch:
         self._committed: Offsets = {}
         self._commit_failing = False
         self._failing = False
+        self._now = now
+        self._asked: tuple[datetime, Offsets] | None = None
+        self.complete: datetime | None = None
         self.lag: Offsets = {}
         self.stalled: Mapping[PartitionId, float] = {}
 
@@ -93,6 +105,7 @@ class Watch:
             self._failing = True
             return
         self._failing = False
+        self._note_complete(positions, ends)
         self.lag = {
             place: max(0, ends[place] - at) for place, at in positions.items() if place in ends
         }
@@ -100,6 +113,15 @@ class Watch:
             telemetry.LAG.labels(*map(str, place)).set(records)
         self._judge(positions, ends)
         self._copy(positions)
+
+    def _note_complete(self, positions: Offsets, ends: Offsets) -> None:
+        """Learn whether what was there at an earlier look is stored by now."""
+        if self._asked is not None:
+            at, wanted = self._asked
+            if all(positions.get(place, 0) >= end for place, end in wanted.items()):
+                self.complete, self._asked = at, None
+        if self._asked is None:
+            self._asked = (self._now(), dict(ends))
 
     def _judge(self, positions: Offsets, ends: Offsets) -> None:
         stalled = self._stalls.observe(positions, ends, time.monotonic())

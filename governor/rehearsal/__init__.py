@@ -6,17 +6,19 @@ and what gates would be told to do is kept in memory and shown.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from governor.core.decisions import Line
 from governor.core.directives import Directive
 from governor.core.notifications import Notice
-from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Rule
 from governor.core.totals import Mask, Sums
 from governor.loops.evaluate import Evaluate
-from governor.rehearsal.memory import Memory
+from governor.rehearsal.memory import Before, Facts, Memory
 
 RECEIVER = "rehearsal"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,20 @@ class Directed:
 
 
 class Rehearsal:
-    """Runs rules from a time on."""
+    """Runs rules from a time on; see `Memory` for `facts` and `before`."""
 
-    def __init__(self, rules: Iterable[Budget], start: datetime) -> None:
+    def __init__(
+        self,
+        rules: Iterable[Rule],
+        start: datetime,
+        facts: Facts | None = None,
+        before: Before | None = None,
+    ) -> None:
         self.now = start
         self.lines: list[Line] = []
         self.told: list[Told] = []
         self.directed: list[Directed] = []
-        self._memory = Memory(self._heard)
+        self._memory = Memory(self._heard, facts, before)
         self._evaluate = Evaluate(
             self._memory,
             rules,
@@ -61,10 +69,10 @@ class Rehearsal:
     @property
     def masks(self) -> Sequence[Mask]:
         """The sets of dimensions by which usage is to be handed in."""
-        return self._evaluate.masks
+        return list(dict.fromkeys((*self._evaluate.masks, *self._evaluate.seen_masks)))
 
     @property
-    def rules(self) -> Mapping[str, Budget]:
+    def rules(self) -> Mapping[str, Rule]:
         """The rules that are rehearsed, by id."""
         return self._evaluate.rules
 
@@ -77,15 +85,18 @@ class Rehearsal:
         """Forget what was said in messages; each is then a first one again."""
         self._memory.forget()
 
-    def use(self, at: datetime, rows: Mapping[Mask, Iterable[Sums]]) -> None:
+    def use(self, at: datetime, rows: Mapping[Mask, Sequence[Sums]]) -> None:
         """Let usage be counted at a time, after all that was to happen until then."""
         self.pass_to(at)
+        at_us = (at - _EPOCH) // _MICROSECOND
         for mask, sums in rows.items():
             self._evaluate.add(mask, sums)
+            if mask in self._evaluate.seen_masks:
+                self._evaluate.see(mask, [(*row[1 : 1 + len(mask)], at_us) for row in sums])
         self._evaluate.settle()
 
     def pass_to(self, at: datetime) -> None:
-        """Let time pass: periods end, and what must hold for a while has held."""
+        """Let time pass: periods end, what must hold for a while has held, rules are due."""
         done: datetime | None = None
         while (due := self._evaluate.wakes_at) is not None and due <= at and due != done:
             self.now = max(self.now, due)

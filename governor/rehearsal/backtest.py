@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from governor.core.alerts import What
 from governor.core.directives import Effect
-from governor.core.rules.budget import Budget, Measure
-from governor.core.rules.shared import Mode
+from governor.core.rules.shared import Mode, Rule
+from governor.core.rules.units import Unit
 from governor.core.totals import Mask, Sums
 from governor.rehearsal import Rehearsal
+from governor.rehearsal.memory import Before, Facts
 from governor.rehearsal.rows import directed_row, line_row
 
 History = Iterable[tuple[int, Mapping[Mask, Sequence[Sums]]]]
@@ -54,14 +55,20 @@ class Backtest:
 
 
 def run(
-    rules: Iterable[Budget],
+    rules: Iterable[Rule],
     history: Callable[[Sequence[Mask]], History],
     start: datetime,
     end: datetime,
     said: Callable[[datetime], None] = lambda _: None,
+    *,
+    facts: Facts | None = None,
+    before: Before | None = None,
 ) -> Backtest:
-    """Run rules over the history of [`start`, `end`); `history` is asked by the rules' masks."""
-    rehearsal = Rehearsal(rules, start)
+    """Run rules over the history of [`start`, `end`); `history` is asked by the rules' masks.
+
+    `facts` answer what rules ask, `before` is what was used before `start`.
+    """
+    rehearsal = Rehearsal(rules, start, facts, before)
     for number, (minute_us, rows) in enumerate(history(rehearsal.masks)):
         now = _EPOCH + timedelta(microseconds=minute_us)
         rehearsal.use(max(now, start), rows)
@@ -81,7 +88,7 @@ def run(
     )
 
 
-def as_mode(rules: Iterable[Budget], mode: Mode) -> list[Budget]:
+def as_mode(rules: Iterable[Rule], mode: Mode) -> list[Rule]:
     """Return rules as if they had another mode."""
     return [replace(rule, mode=mode) for rule in rules]
 
@@ -93,7 +100,7 @@ def _throttles(rehearsal: Rehearsal, lines: Sequence[Mapping[str, Any]]) -> Iter
         name = directed.directive.id
         if directed.directive.effect is Effect.THROTTLE:
             row = directed_row(directed)
-            measured = rehearsal.rules[directed.directive.rule].measure is Measure.COST
+            measured = rehearsal.rules[directed.directive.rule].unit is Unit.COST
             amount = _amount_at(lines, row, directed.at) if measured else None
             began.setdefault(name, (directed.at, row, amount))
             ended.pop(name, None)

@@ -1,13 +1,17 @@
 """The ledger of a rehearsal: what is decided stands in memory, and usage is handed in once."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
 
-from governor.core.alerts import Alert, AlertKey, Transition
+from governor.core.alerts import Alert, AlertKey, Seen, Transition
 from governor.core.decisions import Decisions
 from governor.core.directives import Directive
+from governor.core.gauges import Sighting
 from governor.core.notifications import Notice
+from governor.core.rules.query import Query
+from governor.core.rules.ratio import Ratio
+from governor.core.scopes import Key
 from governor.core.totals import Mask, Sums
 
 
@@ -18,11 +22,56 @@ class Heard(Protocol):
         """Hear a notice, the first of its message or not."""
 
 
-class Memory:
-    """Keeps nothing but what was last to be said in each message; see `loops.evaluate.ledger`."""
+class Facts(Protocol):
+    """What rules ask that are judged from time to time; see `loops.evaluate.ledger`."""
 
-    def __init__(self, heard: Heard) -> None:
+    def stated_until(self, rule: Ratio, at: datetime) -> datetime | None:
+        """Return until when the denominator of a ratio was told."""
+
+    def stated(self, rule: Ratio, start: datetime, end: datetime) -> Mapping[Key, int]:
+        """Return what the denominator of each group came to in a window."""
+
+    def answer(self, rule: Query, start: datetime, end: datetime) -> Mapping[Key, Seen]:
+        """Ask the question of a rule."""
+
+
+class Notebook(Facts, Protocol):
+    """Facts that are written down as a test goes on; see `adapters.duckdb.scratch`."""
+
+    def use(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take in usage: columns of the table `events`."""
+
+    def tell(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take in business events: columns of the table `business_events`."""
+
+    def close(self) -> None:
+        """Throw it away."""
+
+
+class Before(Protocol):
+    """What was used before a rehearsal begins; see `loops.evaluate.ledger`."""
+
+    def totals(self, mask: Mask, start: datetime, end: datetime) -> Sequence[Sums]:
+        """Return what was used between two times, as if used at the first."""
+
+    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Sequence[Sums]:
+        """Return what was used from a time on, by cells of that length."""
+
+    def seen(self, mask: Mask, start: datetime) -> Sequence[Sighting]:
+        """Return when each combination of values was last seen, from a time on."""
+
+
+class Memory:
+    """Keeps nothing but what was last to be said in each message; see `loops.evaluate.ledger`.
+
+    `facts` answer what rules ask; None where no rule asks. `before` is what was used before all
+    that is handed in; None for nothing.
+    """
+
+    def __init__(self, heard: Heard, facts: Facts | None, before: Before | None) -> None:
         self.decided = 0
+        self._facts = facts
+        self._before = before
         self._heard = heard
         self._last: dict[str, Notice] = {}
 
@@ -51,8 +100,28 @@ class Memory:
         return {name: self._last[name] for name in messages if name in self._last}
 
     def totals(self, mask: Mask, start: datetime, end: datetime) -> Sequence[Sums]:
-        """Return none: a rehearsal begins before all usage."""
-        return ()
+        """Return what was used before the rehearsal began."""
+        return self._before.totals(mask, start, end) if self._before else ()
+
+    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Sequence[Sums]:
+        """Return what was used before the rehearsal began."""
+        return self._before.sums_since(mask, start, cell) if self._before else ()
+
+    def seen(self, mask: Mask, start: datetime) -> Sequence[Sighting]:
+        """Return who was seen before the rehearsal began."""
+        return self._before.seen(mask, start) if self._before else ()
+
+    def stated_until(self, rule: Ratio, at: datetime) -> datetime | None:
+        """Return until when the denominator of a ratio was told."""
+        return self._facts.stated_until(rule, at) if self._facts else None
+
+    def stated(self, rule: Ratio, start: datetime, end: datetime) -> Mapping[Key, int]:
+        """Return what the denominator of each group came to in a window."""
+        return self._facts.stated(rule, start, end) if self._facts else {}
+
+    def answer(self, rule: Query, start: datetime, end: datetime) -> Mapping[Key, Seen]:
+        """Ask the question of a rule."""
+        return self._facts.answer(rule, start, end) if self._facts else {}
 
     def totals_ahead(self, mask: Mask, start: datetime) -> Sequence[Sums]:
         """Return none."""

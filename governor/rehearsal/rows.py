@@ -3,12 +3,12 @@
 from typing import Any
 
 from governor.core.decisions import Line
-from governor.core.notifications import Notice, amount_text
-from governor.core.rules.budget import Budget
+from governor.core.notifications import Notice
+from governor.core.rules.shared import Rule
 from governor.rehearsal import Directed, Told
 
 
-def line_row(line: Line, rule: Budget) -> dict[str, Any]:
+def line_row(line: Line, rule: Rule) -> dict[str, Any]:
     """Return a transition."""
     transition = line.transition
     return {
@@ -23,7 +23,7 @@ def line_row(line: Line, rule: Budget) -> dict[str, Any]:
         "mode": line.mode.value,
         "actions": list(transition.actions),
         "amount": transition.amount,
-        "value": amount_text(rule.measure, transition.amount),
+        "value": rule.text(transition.amount),
     }
 
 

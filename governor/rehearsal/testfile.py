@@ -7,18 +7,30 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from governor.core.rules.budget import Measure
+from governor.core.business import BUSINESS_DIMENSIONS
+from governor.core.rules.units import Measure
 from governor.core.scopes import DIMENSIONS
 from governor.documents import Node, Problem, read_document
 from governor.documents.sections import Read, Report, Section, choice, shown
-from governor.documents.texts import line
+from governor.documents.texts import identifier, line
 from governor.rulebook.files import is_test
 from governor.rulebook.values import amount
 
 VERSION: Final = "1"
 KEYS: Final = ("version", "rules", "tests")
-TEST_KEYS: Final = ("name", "start", "until", "events", "expect")
-EVENT_KEYS: Final = (*DIMENSIONS, "at", "every", "for", "cost", "requests", "tokens")
+TEST_KEYS: Final = ("name", "start", "until", "only", "events", "business", "expect")
+TIMES: Final = ("at", "every", "for")
+EVENT_KEYS: Final = (
+    *DIMENSIONS,
+    *TIMES,
+    "cost",
+    "requests",
+    "tokens",
+    "status",
+    "error_type",
+    "unpriced",
+)
+BUSINESS_KEYS: Final = (*BUSINESS_DIMENSIONS, *TIMES, "covers", "revenue", "outcomes")
 EXPECT_KEYS: Final = ("transitions", "actions", "messages")
 TRANSITION_KEYS: Final = (
     *("at", "rule", "group", "what", "level", "threshold", "reason", "value"),
@@ -36,13 +48,11 @@ _SPAN: Final = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{
 _COUNT: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Usage at a time after the start: values by dimension, and amounts by measure."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeated:
+    """Something at a time after the start, or again `every` so often, for `lasting`."""
 
     at: timedelta
-    values: Mapping[str, str]
-    amounts: Mapping[Measure, int]
     every: timedelta = timedelta(0)
     lasting: timedelta = timedelta(0)
 
@@ -57,6 +67,25 @@ class Usage:
             yield self.at + number * self.every
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage(Repeated):
+    """Usage: values by dimension, and amounts by measure; `unpriced` costs a stand-in."""
+
+    values: Mapping[str, str]
+    amounts: Mapping[Measure, int]
+    unpriced: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stated(Repeated):
+    """What a business event states, of the span `covers` that ends with it, or of that moment."""
+
+    values: Mapping[str, str]
+    measure: str
+    amount: int
+    covers: timedelta = timedelta(0)
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Something that is to happen: what of it is written down, and where in the file."""
@@ -68,15 +97,17 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """One test. `messages` is None where they are not looked at."""
+    """One test. `messages` is None where they are not looked at, `only` the rules that run."""
 
     name: str
     start: datetime
     until: timedelta
     usage: tuple[Usage, ...]
+    business: tuple[Stated, ...]
     transitions: tuple[Wanted, ...]
     actions: tuple[Wanted, ...]
     messages: tuple[Wanted, ...] | None
+    only: tuple[str, ...] = ()
     line: int = 0
 
 
@@ -146,9 +177,10 @@ def _list(section: Section, key: str, most: int, *, needed: bool = False) -> lis
 def _test(node: Node, report: Report) -> Test:
     section = Section("a test", node, TEST_KEYS, report)
     usage = tuple(_usage(item, report) for item in _list(section, "events", MAX_ENTRIES))
-    if sum(each.times for each in usage) > MAX_EVENTS:
-        report.add(section.entries["events"], f"the events are more than {MAX_EVENTS:,} in all")
-        usage = ()
+    business = tuple(_stated(item, report) for item in _list(section, "business", MAX_ENTRIES))
+    if sum(each.times for each in (*usage, *business)) > MAX_EVENTS:
+        report.add(node, f"the events are more than {MAX_EVENTS:,} in all")
+        usage, business = (), ()
     expect = section.entries.get("expect")
     wanted = Section("expect", expect.node, EXPECT_KEYS, report) if expect else None
     if wanted is None:
@@ -158,11 +190,13 @@ def _test(node: Node, report: Report) -> Test:
         start=section.take("start", _moment, _NO_TIME, "2026-03-02T09:00:00Z"),
         until=section.take("until", span, timedelta(0), "16h"),
         usage=usage,
+        business=business,
         transitions=_wanted(wanted, "transitions", TRANSITION_KEYS),
         actions=_wanted(wanted, "actions", ACTION_KEYS),
         messages=_wanted(wanted, "messages", MESSAGE_KEYS)
         if wanted and "messages" in wanted.entries
         else None,
+        only=_only(section),
         line=node.line,
     )
 
@@ -170,28 +204,59 @@ def _test(node: Node, report: Report) -> Test:
 _NO_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _usage(node: Node, report: Report) -> Usage:
-    section = Section("an event", node, EVENT_KEYS, report)
+def _only(section: Section) -> tuple[str, ...]:
+    entry = section.entries.get("only")
+    if entry is None:
+        return ()
+    items = section.report.items("only", entry.node)
+    return tuple(section.report.read("only", item, identifier, "") for item in items)
+
+
+def _times(section: Section) -> dict[str, timedelta]:
     every = section.take("every", span, timedelta(0))
     lasting = section.take("for", span, timedelta(0))
     if bool(every) != bool(lasting):
-        report.add(node, "every and for go together, such as {every: 1m, for: 2h}")
+        section.report.add(section.node, "every and for go together, such as {every: 1m, for: 2h}")
         every = lasting = timedelta(0)
-    cost = section.take("cost", _of(Measure.COST), 0)
+    at = section.take("at", span, timedelta(0))
+    return {"at": at, "every": every, "lasting": lasting}
+
+
+def _values(section: Section, names: Iterable[str]) -> dict[str, str]:
+    return {
+        name: section.take(name, line(MAX_NAME_CHARACTERS), "")
+        for name in names
+        if name in section.entries
+    }
+
+
+def _usage(node: Node, report: Report) -> Usage:
+    section = Section("an event", node, EVENT_KEYS, report)
     return Usage(
-        at=section.take("at", span, timedelta(0)),
-        values={
-            name: section.take(name, line(MAX_NAME_CHARACTERS), "")
-            for name in DIMENSIONS
-            if name in section.entries
-        },
+        **_times(section),
+        values=_values(section, (*DIMENSIONS, "status", "error_type")),
         amounts={
-            Measure.COST: cost,
+            Measure.COST: section.take("cost", _of(Measure.COST), 0),
             Measure.REQUESTS: section.take("requests", _count, 1),
             Measure.TOKENS: section.take("tokens", _count, 0),
         },
-        every=every,
-        lasting=lasting,
+        unpriced=section.take("unpriced", choice({"true": True, "false": False}), False),  # noqa: FBT003
+    )
+
+
+def _stated(node: Node, report: Report) -> Stated:
+    section = Section("a business event", node, BUSINESS_KEYS, report)
+    told = [name for name in ("revenue", "outcomes") if name in section.entries]
+    if len(told) != 1:
+        report.add(node, "a business event needs revenue or outcomes, one of the two")
+    measure = told[0] if told else "revenue"
+    read = _of(Measure.COST) if measure == "revenue" else _count
+    return Stated(
+        **_times(section),
+        values=_values(section, BUSINESS_DIMENSIONS),
+        measure=measure,
+        amount=section.take(measure, read, 0),
+        covers=section.take("covers", span, timedelta(0)),
     )
 
 

@@ -1,18 +1,25 @@
 """A test of rules carried out: what happened beside what was to happen, and what differs."""
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, Final
 
+from governor.core.business import BUSINESS_DIMENSIONS
 from governor.core.periods import BUCKET
-from governor.core.rules.budget import Budget, Measure
+from governor.core.rules.query import Query
+from governor.core.rules.ratio import Ratio
+from governor.core.rules.shared import Rule
+from governor.core.rules.units import Measure, span_text
+from governor.core.scopes import DIMENSIONS
 from governor.core.totals import Mask, Sums
 from governor.rehearsal import Rehearsal
+from governor.rehearsal.memory import Notebook
 from governor.rehearsal.rows import directed_row, line_row, told_row
-from governor.rehearsal.testfile import Test, Usage, Wanted
+from governor.rehearsal.testfile import Stated, Test, Usage, Wanted
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -45,14 +52,14 @@ class Outcome:
         return not self.differences
 
 
-def carry_out(test: Test, rules: Sequence[Budget]) -> Outcome:
-    """Run a test on rules."""
-    rehearsal = Rehearsal(rules, test.start)
-    for at, together in groupby(_in_order(test.usage), key=lambda due: due[0]):
-        usage = [each for _, _, each in together]
-        now = test.start + at
-        rehearsal.use(now, {mask: [_sums(mask, now, u) for u in usage] for mask in rehearsal.masks})
-    rehearsal.pass_to(test.start + test.until)
+def carry_out(test: Test, rules: Sequence[Rule], notebook: Callable[[], Notebook]) -> Outcome:
+    """Run a test on rules; where one asks questions, a fresh `notebook` answers them."""
+    run = [rule for rule in rules if not test.only or rule.id in test.only]
+    with _facts(run, notebook) as facts:
+        rehearsal = Rehearsal(run, test.start, facts)
+        for at, together in groupby(_in_order(test), key=lambda due: due[0]):
+            _happen(rehearsal, facts, test.start + at, [each for _, _, each in together])
+        rehearsal.pass_to(test.start + test.until)
     found: dict[str, list[dict[str, Any]]] = {
         "transitions": [line_row(line, rehearsal.rules[line.key.rule]) for line in rehearsal.lines],
         "actions": [directed_row(directed) for directed in rehearsal.directed],
@@ -73,12 +80,64 @@ def carry_out(test: Test, rules: Sequence[Budget]) -> Outcome:
     )
 
 
-def _in_order(usage: Sequence[Usage]) -> Iterator[tuple[timedelta, int, Usage]]:
-    return heapq.merge(*(_due(number, each) for number, each in enumerate(usage)))
+@contextmanager
+def _facts(rules: Sequence[Rule], notebook: Callable[[], Notebook]) -> Iterator[Notebook | None]:
+    """Give a notebook where a rule asks questions."""
+    asks = any(
+        isinstance(rule, Query) or (isinstance(rule, Ratio) and rule.denominator.is_told)
+        for rule in rules
+    )
+    if not asks:
+        yield None
+        return
+    with closing(notebook()) as facts:
+        yield facts
 
 
-def _due(number: int, usage: Usage) -> Iterator[tuple[timedelta, int, Usage]]:
-    return ((at, number, usage) for at in usage.repeated())
+def _in_order(test: Test) -> Iterator[tuple[timedelta, int, Usage | Stated]]:
+    everything: tuple[Usage | Stated, ...] = (*test.usage, *test.business)
+    return heapq.merge(*(_due(number, each) for number, each in enumerate(everything)))
+
+
+def _due(number: int, each: Usage | Stated) -> Iterator[tuple[timedelta, int, Usage | Stated]]:
+    return ((at, number, each) for at in each.repeated())
+
+
+def _happen(
+    rehearsal: Rehearsal, facts: Notebook | None, now: datetime, together: Sequence[Usage | Stated]
+) -> None:
+    usage = [each for each in together if isinstance(each, Usage)]
+    stated = [each for each in together if isinstance(each, Stated)]
+    rehearsal.pass_to(now)
+    if facts is not None:
+        facts.tell(_stated_row(each, now) for each in stated)
+        facts.use(_usage_row(each, now) for each in usage)
+    if usage:
+        rehearsal.use(now, {mask: [_sums(mask, now, u) for u in usage] for mask in rehearsal.masks})
+
+
+def _usage_row(usage: Usage, now: datetime) -> dict[str, Any]:
+    cost = usage.amounts[Measure.COST]
+    return {
+        "event_time": now,
+        **{name: usage.values.get(name) for name in (*DIMENSIONS, "status", "error_type")},
+        "requests": usage.amounts[Measure.REQUESTS],
+        "input_tokens": usage.amounts[Measure.TOKENS],
+        "cost_nano": None if usage.unpriced else cost,
+        "cap_nano": cost,
+    }
+
+
+def _stated_row(stated: Stated, now: datetime) -> dict[str, Any]:
+    return {
+        "event_time": now - stated.covers,
+        "until": now if stated.covers else None,
+        "measure": stated.measure,
+        "op": "insert",
+        "amount": stated.amount,
+        "currency": "USD",
+        **{name: stated.values.get(name) for name in BUSINESS_DIMENSIONS},
+    }
 
 
 def _sums(mask: Mask, now: datetime, usage: Usage) -> Sums:
@@ -151,13 +210,3 @@ def _entry(at: timedelta | None, fields: Mapping[str, Any]) -> str:
 def _quoted(text: str) -> str:
     plain = text and not set(text) & set("{}[],:#&*!|>'\"%@`") and text == text.strip()
     return text if plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def span_text(span: timedelta) -> str:
-    """Write a span as test files have it: `1h40m`."""
-    seconds = int(span.total_seconds())
-    parts = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
-        many, seconds = divmod(seconds, size)
-        parts += [f"{many}{unit}"] if many else []
-    return "".join(parts) or "0s"

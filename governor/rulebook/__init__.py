@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from governor.core.errors import ConfigError
-from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Rule
 from governor.documents import Problem, read_document
 from governor.rulebook.files import digest, digest_of, find
 from governor.rulebook.kinds import KINDS
@@ -30,7 +30,7 @@ class Rulebook:
     `digest` names the content of the `files` they are from, `contents` holds it, in that order.
     """
 
-    rules: tuple[Budget, ...]
+    rules: tuple[Rule, ...]
     digest: str
     files: tuple[Path, ...]
     contents: tuple[bytes, ...]

@@ -1,45 +1,33 @@
 """The kind `budget`: a limit on cost, requests or tokens in a calendar period."""
 
 import re
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, timedelta
+from fractions import Fraction
 from typing import Final
 
-from governor.core.notifications import PLACEHOLDERS, placeholders, render
 from governor.core.periods import Calendar, Every
-from governor.core.rules.budget import Budget, Measure
-from governor.core.rules.shared import Mode
-from governor.core.scopes import DIMENSIONS, Scope
-from governor.documents.sections import Read, Section, choice, listed, shown, suggestion
-from governor.documents.texts import identifier, line, url
+from governor.core.rules.budget import MAX_BUDGET_ALERTS, Budget
+from governor.core.rules.shared import Throttle
+from governor.core.rules.units import Measure
+from governor.documents import Node
+from governor.documents.sections import Read, Section, choice
+from governor.rulebook import common
 from governor.rulebook.actions import actions
-from governor.rulebook.scope import EVERYTHING, dimension, where
-from governor.rulebook.thresholds import thresholds
-from governor.rulebook.values import (
-    MAX_NAME_CHARACTERS,
-    MAX_TEXT_CHARACTERS,
-    Amount,
-    amount,
-    duration,
-    zone,
-)
+from governor.rulebook.thresholds import Reading, thresholds
+from governor.rulebook.values import Amount, amount, duration, percent, threshold, zone
 
 KEYS: Final = (
-    "id",
-    "kind",
-    "owner",
-    "summary",
-    "runbook",
-    "mode",
-    "where",
-    "per",
+    *common.KEYS,
     "limit",
+    "limit_from",
+    "rollover",
     "period",
     "timezone",
-    "for",
-    "thresholds",
     "actions",
 )
+MAX_DATED: Final = 100
 
 _LENGTHS: Final = {
     Every.HOUR: timedelta(hours=1),
@@ -47,82 +35,98 @@ _LENGTHS: Final = {
     Every.WEEK: timedelta(weeks=1),
     Every.MONTH: timedelta(days=28),
 }
-_EVERY: Final = choice({str(every): every for every in Every})
-_MODE: Final = choice({str(mode): mode for mode in Mode})
-_BRACES: Final = re.compile(r"\{\{|\}\}")
+EVERY: Final = choice({str(every): every for every in Every})
 _NO_LIMIT: Final = Amount(Measure.COST, 0)
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def read(section: Section) -> Budget:
     """Read a budget; what is wrong is reported."""
-    per = _per(section)
     limit = section.take("limit", amount, None, "100 USD")
-    every = section.take("period", _EVERY, Every.DAY, "day")
-    mode = section.take("mode", _MODE, Mode.NOTIFY)
+    every = section.take("period", EVERY, Every.DAY, "day")
     deeds = actions(section)
-    return Budget(
-        id=section.take("id", identifier, "", "free-tier-daily"),
-        owner=section.take("owner", line(MAX_NAME_CHARACTERS), "", "growth"),
-        summary=section.take("summary", _summary(per), "", "'Spent {{ value }} of {{ limit }}'"),
+    budget = Budget(
+        **common.common(section, acts=True),
         measure=(limit or _NO_LIMIT).measure,
         limit=(limit or _NO_LIMIT).amount,
         limit_text=section.written("limit"),
         calendar=Calendar(every, section.take("timezone", zone, "UTC")),
-        thresholds=thresholds(section, limit, deeds),
-        where=_where(section, mode),
-        per=per,
-        mode=mode,
+        thresholds=thresholds(section, _reading(limit), deeds),
         hold=section.take("for", _hold(every), timedelta(0)),
         actions=deeds,
-        runbook=section.take("runbook", url, None),
-        place=f"{section.report.path}:{section.node.line}:{section.node.column}",
+        carries=section.take("rollover", lambda text: _carried(text, limit), 0),
+        max_alerts=common.most_alerts(section, MAX_BUDGET_ALERTS),
+    )
+    later = _dated(section, limit)
+    variants = [
+        (day, _variant(section, budget, other, text, deeds))
+        for day, (other, text) in sorted(later.items())
+    ]
+    return replace(budget, later=tuple(variants))
+
+
+def _reading(limit: Amount | None) -> Reading:
+    return Reading(lambda text: threshold(text, limit), such_as="80%")
+
+
+def _variant(
+    section: Section, budget: Budget, limit: Amount, text: str, deeds: Mapping[str, Throttle]
+) -> Budget:
+    """Return the budget with another limit; a percentage is then of that."""
+    return replace(
+        budget,
+        limit=limit.amount,
+        limit_text=text,
+        thresholds=thresholds(section, _reading(limit), deeds),
+        carries=section.take("rollover", lambda written: _carried(written, limit), 0),
     )
 
 
-def _per(section: Section) -> tuple[str, ...]:
-    entry = section.entries.get("per")
+def _dated(section: Section, limit: Amount | None) -> dict[date, tuple[Amount, str]]:
+    """Read the amounts that hold for periods that begin on a day or later."""
+    entry = section.entries.get("limit_from")
     if entry is None:
-        return ()
-    report = section.report
-    found: list[str] = []
-    for item in report.items("per", entry.node):
-        name = report.read("per", item, dimension, str(item.value))
-        if name in found:
-            report.add(item, f"per={shown(name)}: is there already; remove one")
-        found.append(name)
-    return tuple(found)
+        return {}
+    report, dated = section.report, entry.node.value
+    if not isinstance(dated, dict) or not dated:
+        report.add(entry.node, "limit_from must be a mapping, such as {2026-07-01: 150 USD}")
+        return {}
+    if len(dated) > MAX_DATED:
+        report.add(entry.node, f"limit_from has more than {MAX_DATED} days")
+    found: dict[date, tuple[Amount, str]] = {}
+    for text, other in dated.items():
+        day = report.read("limit_from", Node(text, other.line, other.column), _day, None)
+        much = report.read(f"limit_from.{text[:20]}", other.node, _same_unit(limit), None)
+        if day is not None and much is not None:
+            found[day] = (much, str(other.node.value))
+    return found
 
 
-def _summary(per: Sequence[str]) -> Read[str]:
-    """Return a reader of a summary, whose placeholders are known or of the group."""
-    known = [*PLACEHOLDERS, *(f"group.{name}" for name in per)]
-    plain = line(MAX_TEXT_CHARACTERS)
-
-    def summary(text: str) -> str:
-        plain(text)
-        for name in placeholders(text):
-            if name in known:
-                continue
-            if name.removeprefix("group.") in DIMENSIONS:
-                bare = name.removeprefix("group.")
-                raise ValueError(f"{{{{ group.{bare} }}}} needs {bare} in per")
-            close = suggestion(name, known) or f"; known: {listed(known)}"
-            raise ValueError(f"unknown placeholder {name!r}{close}")
-        if _BRACES.search(render(text, {})):
-            raise ValueError("has braces that are no placeholder; write one like {{ value }}")
-        return text
-
-    return summary
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text) if _DATE.fullmatch(text) else date.fromisoformat("-")
+    except ValueError:
+        raise ValueError("is no day; write such as 2026-07-01") from None
 
 
-def _where(section: Section, mode: Mode) -> Scope:
-    entry = section.entries.get("where")
-    if entry is not None:
-        return where(entry.node, section.report)
-    if mode is Mode.ENFORCE and section.lacks("where"):
-        why = f"write 'where: {EVERYTHING}' if it is meant for all usage"
-        section.report.add(section.node, f"{section.name} has mode enforce and no where; {why}")
-    return Scope()
+def _same_unit(limit: Amount | None) -> Read[Amount]:
+    def same(text: str) -> Amount:
+        found = amount(text)
+        if limit is not None and found.measure is not limit.measure:
+            raise ValueError(f"is in {found.measure}, and the limit in {limit.measure}")
+        return found
+
+    return same
+
+
+def _carried(text: str, limit: Amount | None) -> int:
+    """Read how much of what was left may be carried over: `50 USD`, or `50%` of the limit."""
+    share = percent(text)
+    if share is None:
+        return _same_unit(limit)(text).amount
+    if share > 1:
+        raise ValueError("must be at most 100%")
+    return 0 if limit is None else int(Fraction(limit.amount) * share)
 
 
 def _hold(every: Every) -> Read[timedelta]:

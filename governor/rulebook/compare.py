@@ -4,11 +4,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from governor.core.notifications import amount_text
-from governor.core.rules.budget import Budget, Threshold
-from governor.core.rules.shared import Mode, Throttle
+from governor.core.rules.budget import Budget
+from governor.core.rules.ratio import Ratio
+from governor.core.rules.shared import Mode, Rule, Threshold, Throttle
 
 _ORDER = tuple(Mode)
+_TIMED = {
+    "keep": "keep_firing_for",
+    "every": "every",
+    "settle": "settle",
+    "on_no_data": "on_no_data",
+    "on_error": "on_error",
+}
 
 
 class Sense(StrEnum):
@@ -20,6 +27,7 @@ class Sense(StrEnum):
     TIGHTENED = "tightened"
     LOOSENED = "loosened"
     OTHER_USAGE = "other_usage"
+    TIMING = "timing"
     WORDS = "words"
 
 
@@ -32,7 +40,7 @@ class Change:
     text: str
 
 
-def compare(before: Iterable[Budget], after: Iterable[Budget]) -> list[Change]:
+def compare(before: Iterable[Rule], after: Iterable[Rule]) -> list[Change]:
     """Return what changed, in the order of the new rules, then those that are gone."""
     old = {rule.id: rule for rule in before}
     new = {rule.id: rule for rule in after}
@@ -47,30 +55,62 @@ def compare(before: Iterable[Budget], after: Iterable[Budget]) -> list[Change]:
     return changes
 
 
-def _added(rule: Budget) -> Iterator[Change]:
+def _added(rule: Rule) -> Iterator[Change]:
     yield Change(rule.id, Sense.NEW, f"a new rule of mode {rule.mode}: {rule.limit_text}")
     if rule.mode is Mode.ENFORCE and rule.actions:
         yield Change(rule.id, Sense.ENFORCED, f"it acts: {_actions(rule.actions.values())}")
 
 
-def _changes(old: Budget, new: Budget) -> Iterator[Change]:
+def _changes(old: Rule, new: Rule) -> Iterator[Change]:
     yield from _mode(old, new)
     if old.meaning != new.meaning:
         yield Change(new.id, Sense.OTHER_USAGE, "counts other usage, groups or periods than before")
-    elif old.limit != new.limit:
-        sense = Sense.TIGHTENED if new.limit < old.limit else Sense.LOOSENED
-        yield Change(new.id, sense, f"limit {old.limit_text} to {new.limit_text}")
+    else:
+        yield from _limits(old, new)
     yield from _thresholds(old, new)
     if old.hold != new.hold:
         sense = Sense.TIGHTENED if new.hold < old.hold else Sense.LOOSENED
         yield Change(new.id, sense, f"for {old.hold} to {new.hold}")
     yield from _acts(old, new)
-    for name in ("owner", "summary", "runbook"):
+    for name, word in _TIMED.items():
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after:
+            yield Change(new.id, Sense.TIMING, f"{word} {before} to {after}")
+    for name in ("owner", "summary", "runbook", "labels"):
         if getattr(old, name) != getattr(new, name):
             yield Change(new.id, Sense.WORDS, f"another {name}")
 
 
-def _mode(old: Budget, new: Budget) -> Iterator[Change]:
+def _limits(old: Rule, new: Rule) -> Iterator[Change]:
+    """Yield what changed of what stands beside the thresholds."""
+    if isinstance(old, Budget) and isinstance(new, Budget):
+        if old.limit != new.limit:
+            text = f"limit {old.limit_text} to {new.limit_text}"
+            yield Change(new.id, _sense(old.limit, new.limit), text)
+        if old.carries != new.carries:
+            text = f"rollover {old.text(old.carries)} to {new.text(new.carries)}"
+            yield Change(new.id, _sense(old.carries, new.carries), text)
+        dated = [[(day, each.limit) for day, each in rule.later] for rule in (old, new)]
+        if dated[0] != dated[1]:
+            yield Change(new.id, Sense.OTHER_USAGE, "other amounts from later days on")
+    if isinstance(old, Ratio) and isinstance(new, Ratio):
+        yield from _guards(old, new)
+
+
+def _guards(old: Ratio, new: Ratio) -> Iterator[Change]:
+    for name in ("min_denominator", "min_numerator"):
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after:
+            yield Change(new.id, _sense(before, after), f"guard {name} is another")
+    if old.max_age != new.max_age:
+        yield Change(new.id, Sense.TIMING, f"guard max_age {old.max_age} to {new.max_age}")
+
+
+def _sense(before: int, after: int) -> Sense:
+    return Sense.TIGHTENED if after < before else Sense.LOOSENED
+
+
+def _mode(old: Rule, new: Rule) -> Iterator[Change]:
     if old.mode is new.mode:
         return
     risen = _ORDER.index(new.mode) > _ORDER.index(old.mode)
@@ -80,8 +120,8 @@ def _mode(old: Budget, new: Budget) -> Iterator[Change]:
         yield Change(new.id, Sense.ENFORCED, f"it acts now: {_actions(new.actions.values())}")
 
 
-def _thresholds(old: Budget, new: Budget) -> Iterator[Change]:
-    if old.measure is not new.measure or old.thresholds == new.thresholds:
+def _thresholds(old: Rule, new: Rule) -> Iterator[Change]:
+    if old.unit is not new.unit or old.thresholds == new.thresholds:
         return
     was, now = (_levels(rule.thresholds) for rule in (old, new))
     for level in sorted({*was, *now}):
@@ -91,7 +131,9 @@ def _thresholds(old: Budget, new: Budget) -> Iterator[Change]:
             sense = Sense.LOOSENED if after is None else Sense.TIGHTENED
             verb = "no more" if after is None else "now, too"
             yield Change(new.id, sense, f"{level} {verb} at {there.at if there else ''}")
-        elif before.amount != after.amount and (before.at != after.at or old.limit == new.limit):
+        elif before.amount != after.amount and (
+            before.at != after.at or _limit(old) == _limit(new)
+        ):
             sense = Sense.TIGHTENED if after.amount < before.amount else Sense.LOOSENED
             yield Change(
                 new.id, sense, f"{level} at {_amount(old, before)} to {_amount(new, after)}"
@@ -106,13 +148,17 @@ def _levels(thresholds: Iterable[Threshold]) -> dict[str, Threshold]:
     return found
 
 
-def _amount(rule: Budget, threshold: Threshold) -> str:
+def _amount(rule: Rule, threshold: Threshold) -> str:
     """Return a threshold as it is written, with what that is."""
-    amount = amount_text(rule.measure, threshold.amount)
-    return f"{threshold.at} ({amount})" if "%" in threshold.at else threshold.at
+    share = "%" in threshold.at and isinstance(rule, Budget)
+    return f"{threshold.at} ({rule.text(threshold.amount)})" if share else threshold.at
 
 
-def _acts(old: Budget, new: Budget) -> Iterator[Change]:
+def _limit(rule: Rule) -> int | None:
+    return rule.limit if isinstance(rule, Budget) else None
+
+
+def _acts(old: Rule, new: Rule) -> Iterator[Change]:
     for name, action in new.actions.items():
         before = old.actions.get(name)
         if before is None:
@@ -128,12 +174,12 @@ def _acts(old: Budget, new: Budget) -> Iterator[Change]:
         yield Change(new.id, Sense.LOOSENED, f"no action {name} any more")
     due, later = (_due(rule) for rule in (old, new))
     for name in sorted(due.keys() & later.keys()):
-        if due[name].at != later[name].at and old.limit == new.limit:
+        if due[name].at != later[name].at and _limit(old) == _limit(new):
             sense = Sense.TIGHTENED if later[name].amount < due[name].amount else Sense.LOOSENED
             yield Change(new.id, sense, f"{name} at {due[name].at} to {later[name].at}")
 
 
-def _due(rule: Budget) -> dict[str, Threshold]:
+def _due(rule: Rule) -> dict[str, Threshold]:
     """Return the threshold at which each action is due."""
     found: dict[str, Threshold] = {}
     for threshold in rule.thresholds:

@@ -4,16 +4,23 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Rule
 from governor.documents.sections import Section
-from governor.rulebook import budget
+from governor.rulebook import absence, budget, query, ratio
 
 
 class Kind(NamedTuple):
     """The keys that a rule of a kind may have, and how it is read."""
 
     keys: tuple[str, ...]
-    read: Callable[[Section], Budget]
+    read: Callable[[Section], Rule]
 
 
-KINDS: Final[Mapping[str, Kind]] = MappingProxyType({"budget": Kind(budget.KEYS, budget.read)})
+KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
+    {
+        "budget": Kind(budget.KEYS, budget.read),
+        "ratio": Kind(ratio.KEYS, ratio.read),
+        "absence": Kind(absence.KEYS, absence.read),
+        "query": Kind(query.KEYS, query.read),
+    }
+)

@@ -5,14 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Rule
 from governor.documents import Document, Entry, Node, Problem
 from governor.documents.sections import Report, Section, choice, listed, shown, suggestion
 from governor.rulebook.kinds import KINDS
 
 VERSION: Final = "1"
 KEYS: Final = ("version", "defaults", "rules")
-DEFAULTS: Final = ("owner", "mode", "timezone", "runbook")
+DEFAULTS: Final = (
+    "owner",
+    "mode",
+    "timezone",
+    "runbook",
+    "labels",
+    "every",
+    "settle",
+    "on_no_data",
+    "on_error",
+)
 """The keys that `defaults` may give to every rule of a file that does not have them."""
 
 
@@ -22,7 +32,7 @@ class RuleFile:
 
     path: Path
     raw: bytes
-    rules: tuple[Budget, ...]
+    rules: tuple[Rule, ...]
     ids: tuple[tuple[str, int, int], ...]
     problems: tuple[Problem, ...]
 
@@ -31,7 +41,7 @@ def read_rules(document: Document) -> RuleFile:
     """Read the rules of a document, or all that is wrong with it."""
     report = Report(document.path, list(document.problems))
     nodes: list[Node] = []
-    rules: list[Budget | None] = []
+    rules: list[Rule | None] = []
     if not report.problems:
         top = Section("a rule file", document.root, KEYS, report)
         top.take("version", choice({VERSION: VERSION}), VERSION, VERSION)
@@ -65,7 +75,7 @@ def _nodes(top: Section, report: Report) -> list[Node]:
     return []
 
 
-def _rule(node: Node, defaults: Mapping[str, Entry], report: Report) -> Budget | None:
+def _rule(node: Node, defaults: Mapping[str, Entry], report: Report) -> Rule | None:
     place = _id_of(node)
     name = f"rule {shown(place[0])}" if place else "a rule"
     if not isinstance(node.value, dict):

@@ -1,18 +1,32 @@
 """`thresholds` of a rule: from which amount on a level holds, and which actions are then due."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from governor.core.rules.budget import Threshold
-from governor.core.rules.shared import Level, Throttle
+from governor.core.rules.shared import Level, Threshold, Throttle
 from governor.documents import Node
 from governor.documents.sections import Read, Section, choice, shown, suggestion
-from governor.rulebook.values import Amount, threshold
 
 MAX_THRESHOLDS: Final = 20
-KEYS: Final = ("at", "level", "actions")
+KEYS: Final = ("at", "clear", "level", "actions")
 _LEVEL: Final = choice({str(level): level for level in Level})
+_NO_AMOUNT: int | None = None
+_NO_ACTIONS: Final[Mapping[str, Throttle]] = MappingProxyType({})
+
+
+class Reading(NamedTuple):
+    """How amounts of a rule are written. With `falls` less is worse, and amounts are negatives.
+
+    `clears` is the share of its amount, in percent, at which a threshold holds no more unless it
+    says so; None where what is reached stays reached.
+    """
+
+    at: Callable[[str], int | None]
+    such_as: str
+    clears: int | None = None
+    falls: bool = False
 
 
 class _Step(NamedTuple):
@@ -22,26 +36,27 @@ class _Step(NamedTuple):
     amount: int | None
     level: Level | None
     actions: tuple[str, ...]
+    clear: int | None
 
 
 def thresholds(
-    rule: Section, limit: Amount | None, actions: Mapping[str, Throttle]
+    rule: Section, reading: Reading, actions: Mapping[str, Throttle] = _NO_ACTIONS
 ) -> tuple[Threshold, ...]:
     """Read the thresholds of a rule with these actions; they rise, and no action is left over."""
     entry = rule.entries.get("thresholds")
+    such_as = f"[{{at: {reading.such_as}, level: warning}}]"
     if entry is None:
-        rule.needs("thresholds", "[{at: 80%, level: warning}]")
+        rule.needs("thresholds", such_as)
         return ()
     nodes = entry.node.value
     if not isinstance(nodes, list) or not nodes:
-        such_as = "[{at: 80%, level: warning}]"
         rule.report.add(entry.node, f"thresholds must be a list of at least one, such as {such_as}")
         return ()
     if len(nodes) > MAX_THRESHOLDS:
         rule.report.add(entry.node, f"thresholds are more than {MAX_THRESHOLDS}")
-    steps = [_step(node, rule, limit, actions) for node in nodes[:MAX_THRESHOLDS]]
+    steps = [_step(node, rule, reading, actions) for node in nodes[:MAX_THRESHOLDS]]
     for before, after in pairwise(steps):
-        _check_rising(before, after)
+        _check_rising(before, after, falls=reading.falls)
     _check_used(rule, steps)
     return tuple(
         Threshold(
@@ -49,26 +64,44 @@ def thresholds(
             amount=step.amount or 0,
             level=step.level or Level.INFO,
             actions=step.actions,
+            clear=step.clear,
         )
         for step in steps
     )
 
 
-def _step(
-    node: Node, rule: Section, limit: Amount | None, actions: Mapping[str, Throttle]
-) -> _Step:
+def _step(node: Node, rule: Section, reading: Reading, actions: Mapping[str, Throttle]) -> _Step:
     report = rule.report
-    section = Section("a threshold", node, KEYS, report)
+    keys = KEYS if reading.clears is not None else [key for key in KEYS if key != "clear"]
+    section = Section("a threshold", node, keys, report)
     named = section.entries.get("actions")
+    amount = section.take("at", reading.at, _NO_AMOUNT, reading.such_as)
     return _Step(
         section=section,
-        amount=section.take("at", lambda text: threshold(text, limit), None, "80%"),
+        amount=amount,
         level=section.take("level", _LEVEL, None, "warning"),
         actions=tuple(
             report.read("actions", item, _known(actions), "")
             for item in (report.items("actions", named.node) if named else [])
         ),
+        clear=_clear(section, amount, reading),
     )
+
+
+def _clear(section: Section, amount: int | None, reading: Reading) -> int | None:
+    """Return where a threshold holds no more: as it says, or a share of its amount."""
+    if reading.clears is None or amount is None:
+        return None
+    usual: int | None = (
+        amount * (reading.clears if not reading.falls else 200 - reading.clears) // 100
+    )
+    clear = section.take("clear", reading.at, usual)
+    if clear is not None and clear > amount:
+        side = "more" if reading.falls else "less"
+        at, written = section.written("at"), section.written("clear")
+        node = section.entries["clear"].node
+        section.report.add(node, f"clear={shown(written)}: must be {side} than at, {at}")
+    return clear
 
 
 def _known(actions: Mapping[str, Throttle]) -> Read[str]:
@@ -81,14 +114,18 @@ def _known(actions: Mapping[str, Throttle]) -> Read[str]:
     return known
 
 
-def _check_rising(before: _Step, after: _Step) -> None:
+def _check_rising(before: _Step, after: _Step, *, falls: bool) -> None:
     report, entries = after.section.report, after.section.entries
     if before.amount is not None and after.amount is not None and before.amount >= after.amount:
         last, at = (shown(step.section.written("at")) for step in (before, after))
-        report.add(entries["at"].node, f"at={at}: must be more than {last} before it")
+        side = "less" if falls else "more"
+        report.add(entries["at"].node, f"at={at}: must be {side} than {last} before it")
+    elif before.clear is not None and after.clear is not None and before.clear > after.clear:
+        node = (entries.get("clear") or entries["at"]).node
+        report.add(node, "clears where the threshold before it holds still; move one")
     if before.level is not None and after.level is not None and before.level > after.level:
-        falls = f"level='{after.level}': must not be less than '{before.level}' before it"
-        report.add(entries["level"].node, falls)
+        less = f"level='{after.level}': must not be less than '{before.level}' before it"
+        report.add(entries["level"].node, less)
 
 
 def _check_used(rule: Section, steps: list[_Step]) -> None:

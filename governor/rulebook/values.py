@@ -11,10 +11,10 @@ from functools import cache
 from typing import Final, NamedTuple
 from zoneinfo import available_timezones
 
-from governor.core.notifications import NANO_PER_USD
-from governor.core.rules.budget import Measure
+from governor.core.pricing import NANO_PER_USD
 from governor.core.rules.shared import Rate
-from governor.documents.sections import closest, listed, suggestion
+from governor.core.rules.units import MICRO, Measure
+from governor.documents.sections import Read, closest, listed, suggestion
 
 MAX_AMOUNT: Final = 2**63 - 1
 MAX_RATE: Final = 1_000_000
@@ -133,6 +133,46 @@ def threshold(text: str, limit: Amount | None) -> int | None:
         return None
     share = math.ceil(Fraction(found[1]) * limit.amount / 100)
     return _in_bounds(share, _UNIT_OF[limit.measure])
+
+
+def percent(text: str) -> Fraction | None:
+    """Read `80%` as a fraction; None where the text is no percentage."""
+    found = _PERCENT.fullmatch(text)
+    return None if found is None or found[2] else Fraction(found[1]) / 100
+
+
+def share(text: str) -> int:
+    """Read `25%` as millionths."""
+    found = percent(text)
+    if found is None:
+        number = f"; write {text}%" if _NUMBER.fullmatch(text) else ", such as 25%"
+        raise ValueError(f"must be a percentage{number}")
+    if (found * MICRO).denominator != 1:
+        raise ValueError("must have at most 4 decimals")
+    return int(found * MICRO)
+
+
+def count(text: str) -> int:
+    """Read a number such as `2.5` as millionths."""
+    if not _NUMBER.fullmatch(text) or (Fraction(text) * MICRO).denominator != 1:
+        raise ValueError("must be a number of at most 6 decimals, such as 2.5")
+    return int(Fraction(text) * MICRO)
+
+
+def seconds(text: str) -> int:
+    """Read a duration as seconds."""
+    return int(duration(text).total_seconds())
+
+
+def whole(least: int, most: int) -> Read[int]:
+    """Return a reader of a whole number."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,20}", text) or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number from {least:,} to {most:,}")
+        return int(text)
+
+    return read
 
 
 def _absolute(text: str, limit: Amount | None, spaced: re.Match[str] | None) -> int:

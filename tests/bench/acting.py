@@ -35,8 +35,9 @@ from governor.core.admission import Window
 from governor.core.batches import Polled
 from governor.core.periods import Calendar, Every
 from governor.core.positions import PartitionId, Position, Resumption, Start
-from governor.core.rules.budget import Budget, Measure, Threshold
-from governor.core.rules.shared import Level
+from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Level, Threshold
+from governor.core.rules.units import Measure
 from governor.core.scopes import Condition, Scope
 from governor.core.tariffs import Tariffs
 from governor.formats import FORMATS

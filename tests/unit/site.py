@@ -1,7 +1,7 @@
 """A daemon without Kafka: a real store and its rules, on a clock that the test turns."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,8 +19,9 @@ from governor.core.notifications import Notice
 from governor.core.periods import Calendar, Every
 from governor.core.positions import PartitionId, Position, Resumption, Start
 from governor.core.pricing import FEMTO_PER_USD, NANO_PER_USD, ModelKey, Price, Rates
-from governor.core.rules.budget import Budget, Measure, Threshold
-from governor.core.rules.shared import Fail, Level, Mode, Rate, Throttle
+from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Fail, Level, Mode, Rate, Rule, Threshold, Throttle
+from governor.core.rules.units import Measure
 from governor.core.scopes import Condition, Scope
 from governor.formats import FORMATS
 from governor.loops.evaluate import Evaluate, Ledger
@@ -176,7 +177,7 @@ class Line:
 @contextmanager
 def opened(
     path: Path,
-    rules: Sequence[Budget],
+    rules: Sequence[Rule],
     clock: Clock,
     *,
     begun: bool = True,
@@ -184,6 +185,7 @@ def opened(
     wrapped: Any = None,
     ahead: timedelta = timedelta(hours=1),
     wall: Clock | None = None,
+    complete: Callable[[], datetime | None] | None = None,
 ) -> Iterator[Site]:
     """Open the file with rules in force; `wrapped` may put something around the ledger.
 
@@ -212,6 +214,7 @@ def opened(
             follow_events=wall is not None,
             receivers=["log", "slack"],
             publish=published.extend,
+            complete=complete,
         )
         window = Window(timedelta(days=45), ahead, timedelta(hours=1))
         watermarks = {place: s.watermark_us for place, s in store.partitions.items()}

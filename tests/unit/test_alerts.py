@@ -18,8 +18,9 @@ from governor.core.alerts import (
     step,
 )
 from governor.core.periods import Calendar, Every, Period
-from governor.core.rules.budget import Budget, Measure, Threshold
-from governor.core.rules.shared import Level, Mode
+from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Level, Mode, Threshold
+from governor.core.rules.units import Measure
 
 DAY = Calendar(Every.DAY, "UTC")
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -60,7 +61,13 @@ def play(amounts: list[int | None], rule: Budget) -> tuple[Alert | None, list[li
     """Judge one amount a minute; return the last state and what was said each minute."""
     alert, said = None, []
     for minute, amount in enumerate(amounts):
-        alert, lines = step(alert, KEY, amount, rule, START + minute * MINUTE)
+        alert, lines = step(
+            alert,
+            KEY,
+            Health.NO_DATA if amount is None else amount,
+            rule,
+            START + minute * MINUTE,
+        )
         said.append(words(lines))
     return alert, said
 
@@ -113,7 +120,7 @@ def test_no_data_resolves_nothing() -> None:
     alert, said = before, []
     for minute in range(1, 200):
         now = START + minute * MINUTE
-        after, lines = step(alert, KEY, None, budget(limit=1000), now)
+        after, lines = step(alert, KEY, Health.NO_DATA, budget(limit=1000), now)
         assert after == replace(before, health=Health.NO_DATA, judged_at=now)
         alert, said = after, said + words(lines)
     assert said == ["health no_data"]
@@ -212,7 +219,7 @@ def test_ends(ending: Ending) -> None:
 def test_what_is_over_stays_silent() -> None:
     """An alert that ended says nothing, whether its amount is known or not."""
     over, _ = end(fired(budget(), 90), Ending.PERIOD_ENDED, START + MINUTE)
-    assert step(over, KEY, None, budget(), START + 2 * MINUTE) == (over, ())
+    assert step(over, KEY, Health.NO_DATA, budget(), START + 2 * MINUTE) == (over, ())
     _, lines = step(over, KEY, 90, budget(limit=1000), START + 2 * MINUTE)
     assert lines == ()
 
@@ -300,7 +307,7 @@ class AlertLife(stateful.RuleBasedStateMachine):
     def judge_blind(self, wait: int) -> None:
         self.now += wait * MINUTE
         before = self.alert
-        self.alert, lines = step(before, self.key, None, self.rule, self.now)
+        self.alert, lines = step(before, self.key, Health.NO_DATA, self.rule, self.now)
         self.check_lines(before, lines)
         assert all(line.what is What.HEALTH for line in lines)
         if before is None or not before.is_open:

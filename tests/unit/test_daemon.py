@@ -39,7 +39,7 @@ def test_what_acts_answers_before_it_is_opened(
     try:
         state, receivers = State(store, now), receivers_of(settings)
         connection = connection_of(settings)
-        judging = judging_of(settings, state, receivers, now, follow_events=False)
+        judging = judging_of(settings, state, receivers, now, None, follow_events=False)
         pricing = pricing_of(settings, catalogue, (book, tariffs), store, state, judging, now)
         judges = Judges([judging.evaluate, pricing])
         ingest = ingest_of(settings, connection, store, wall, wall, judge=judges)

@@ -22,8 +22,9 @@ from governor.core.directives import (
 )
 from governor.core.enforcement import Issue, directives_for, released, scope_of
 from governor.core.periods import Calendar, Every
-from governor.core.rules.budget import Budget, Measure, Threshold
-from governor.core.rules.shared import Fail, Level, Mode, Rate, Throttle
+from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Fail, Level, Mode, Rate, Threshold, Throttle
+from governor.core.rules.units import Measure
 from governor.core.scopes import DIMENSIONS, Condition, Scope
 
 MONTH = Calendar(Every.MONTH, "UTC")

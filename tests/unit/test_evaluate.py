@@ -312,6 +312,7 @@ def until_done(step: Any, *given: Any) -> None:
     raise AssertionError("it never succeeds")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_failures_and_restarts_change_nothing(tmp_path: Path, seed: int) -> None:
     """Whatever fails and restarts, history and standing throttles are those of a quiet run."""

@@ -354,6 +354,7 @@ def as_json(group: tuple[str | None, ...]) -> str:
     return "[" + ", ".join("null" if value is None else f'"{value}"' for value in group) + "]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_happens(path: Path, seed: int) -> None:
     """Edits, restarts, lost answers and failed commits change nothing of what should be so.

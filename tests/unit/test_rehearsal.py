@@ -13,12 +13,14 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner, Result
 
+from governor.adapters.duckdb.scratch import Scratch
 from governor.cli import app
+from governor.core.rules.units import span_text
 from governor.core.totals import Mask, Sums
 from governor.daemon.clocks import WallClock
 from governor.rehearsal import Rehearsal
 from governor.rehearsal.testfile import read_tests, span
-from governor.rehearsal.trial import carry_out, span_text
+from governor.rehearsal.trial import carry_out
 from governor.rulebook import check
 from governor.rulebook.compare import Sense, compare
 from governor.rulebook.schema import schema
@@ -92,6 +94,7 @@ def trial(expect: str, *options: str, text: str = TEST) -> Result:
 # ------------------------------------------------------------------------------- tests of rules
 
 
+@pytest.mark.slow
 def test_the_tests_of_our_rules_pass() -> None:
     """Every file of rules/ has tests beside it, each rule is in one, and all pass."""
     done = run("test", str(RULES), "--json")
@@ -455,5 +458,5 @@ def test_the_wall_clock_is_not_asked() -> None:
     file = read_tests(Path("cap.test.yaml"))
     rules = [rule for each in check(list(file.rules)).files for rule in each.rules]
     assert file.tests[0].start < WallClock().at(None)
-    assert carry_out(file.tests[0], rules).passed
+    assert carry_out(file.tests[0], rules, Scratch).passed
     assert datetime(2026, 3, 2, 9, tzinfo=UTC) == file.tests[0].start

@@ -14,8 +14,9 @@ from governor.cli import app
 from governor.core.errors import ConfigError
 from governor.core.notifications import PLACEHOLDERS
 from governor.core.periods import Calendar, Every
-from governor.core.rules.budget import Budget, Measure, Threshold
-from governor.core.rules.shared import Fail, Level, Mode, Rate, Throttle
+from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Fail, Level, Mode, Rate, Threshold, Throttle
+from governor.core.rules.units import Measure
 from governor.core.scopes import DIMENSIONS, Condition, Scope
 from governor.documents import MAX_BYTES, MAX_PROBLEMS, read_document
 from governor.documents.sections import MAX_ITEMS
@@ -310,6 +311,8 @@ def test_the_reference_lists_every_key_and_word() -> None:
 
 # ------------------------------------------------------------------------------------ bad values
 
+KINDS_ONLY = " budget, ratio, absence or query only"
+DEFAULTS = "owner, mode, timezone, runbook, labels, every, settle, on_no_data or on_error"
 LIMITS = {
     "400": "has no unit; write 400 USD",
     "400.50": "has no unit; write 400.50 USD",
@@ -366,10 +369,11 @@ VALUES = {
     ("id", ""): "3:5: id has no value",
     ("id", None): "3:5: a rule needs id, such as free-tier-daily",
     ("kind", None): "3:5: rule 'cap' needs kind, such as budget",
-    ("kind", "spike"): "4:11: kind='spike': this version knows budget only",
-    ("kind", "Budget"): "4:11: kind='Budget': this version knows budget only"
-    " (did you mean 'budget'?)",
-    ("kind", "[budget]"): "4:11: kind: this version knows budget only",
+    ("kind", "spike"): "4:11: kind='spike': this version knows" + KINDS_ONLY,
+    ("kind", "Budget"): "4:11: kind='Budget': this version knows"
+    + KINDS_ONLY
+    + " (did you mean 'budget'?)",
+    ("kind", "[budget]"): "4:11: kind: this version knows" + KINDS_ONLY,
     ("owner", None): "3:5: rule 'cap' needs owner, such as growth",
     ("owner", "' '"): "5:12: owner=' ': is empty; write something",
     ("owner", "[a]"): "5:12: owner must be one value",
@@ -474,8 +478,10 @@ VALUES = {
     " of at most 1000 characters, such as https://wiki.example.com/caps",
     ("wher", "{tier: free}"): "10:5: unknown key 'wher' (did you mean 'where'?)",
     ("time_zone", "UTC"): "10:5: unknown key 'time_zone' (did you mean 'timezone'?)",
-    ("labels", "{}"): "10:5: unknown key 'labels'; rule 'cap' may have id, kind, owner, summary,"
-    " runbook, mode, where, per, limit, period, timezone, for, thresholds or actions",
+    ("qqq", "{}"): "10:5: unknown key 'qqq'; rule 'cap' may have id, kind, owner, summary,"
+    " runbook, labels, mode, where, per, for, thresholds, max_alerts, renamed_from, limit,"
+    " limit_from, rollover, period, timezone or actions",
+    ("labels", "{}"): "10:13: labels must be a mapping, such as {severity: low, team: search}",
     ("actions", "{}"): "10:14: actions must be a mapping, such as"
     " {slow: {do: throttle, to: 2/min}}",
     ("actions", "{slow: {do: throttle, to: 2/min}}"): "10:15: action 'slow': no threshold names"
@@ -543,10 +549,10 @@ FILES: dict[str | bytes, list[str]] = {
     ],
     "version: 1\nrule: []": ["2:1: unknown key 'rule' (did you mean 'rules'?)"],
     "version: 1\ndefaults: a\nrules: []": [
-        "2:11: defaults must be a mapping of owner, mode, timezone or runbook",
+        "2:11: defaults must be a mapping of " + DEFAULTS,
     ],
     "version: 1\ndefaults: {per: a}\nrules: []": [
-        "2:12: unknown key 'per'; defaults may have owner, mode, timezone or runbook",
+        "2:12: unknown key 'per'; defaults may have " + DEFAULTS,
     ],
     "version: 1\nrules: []\nrules: []": ["3:1: has rules twice; remove one"],
     "version: &v 1\nrules: !x []\n": [
@@ -587,7 +593,7 @@ def test_all_problems_at_once() -> None:
         ),
         "b.yaml:7:12: limit=4: has no unit; write 4 USD",
         "b.yaml:8:13: period='daily': must be hour, day, week or month (did you mean 'day'?)",
-        "b.yaml:10:11: kind='x': this version knows budget only",
+        "b.yaml:10:11: kind='x': this version knows budget, ratio, absence or query only",
         "c.yaml:10:9: id='a1': is the id of the rule at rules/c.yaml:3:9, too; rename one",
         "d.yaml:3:9: id='a1': is the id of the rule at rules/c.yaml:3:9, too; rename one",
     ]

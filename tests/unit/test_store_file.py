@@ -188,7 +188,7 @@ def test_another_schema_is_refused(path: Path, version: int) -> None:
     """Older or newer, the message names the file, both versions and the way out."""
     path.write_bytes(begun_file())
     edit(path, f"UPDATE meta SET schema_version = {version}")
-    with pytest.raises(ConfigError, match=rf"{path} has schema .*{version}.* reads schema 2: run"):
+    with pytest.raises(ConfigError, match=rf"{path} has schema .*{version}.* reads schema 3: run"):
         opened(path, PRICES)
 
 

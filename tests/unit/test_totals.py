@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from governor.core.periods import BUCKET, Calendar, Every, Period
-from governor.core.rules.budget import Budget, Measure, Threshold
-from governor.core.rules.shared import Level
+from governor.core.rules.budget import Budget
+from governor.core.rules.shared import Level, Threshold
+from governor.core.rules.units import Measure
 from governor.core.scopes import DIMENSIONS, Condition, Key, Scope
 from governor.core.totals import MAX_INDEXED_COMBINATIONS, SUMMED_COLUMNS, Sums, Total, Totals, sums
 

@@ -1,7 +1,11 @@
 """Stalls: a partition with records to read whose position does not move."""
 
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from governor.core.errors import TransientError
 from governor.core.positions import PartitionId
-from governor.loops.watch import Stalls
+from governor.loops.watch import Stalls, Watch
 
 P0, P1 = PartitionId("usage", 0), PartitionId("usage", 1)
 AFTER_S = 60.0
@@ -56,3 +60,44 @@ def test_an_unknown_end_is_no_lag() -> None:
     stalls = Stalls(AFTER_S)
     assert stalls.observe({P0: 5}, {}, 0.0) == {}
     assert stalls.observe({P0: 5}, {}, 500.0) == {}
+
+
+class Ends:
+    """A broker with ends that the test sets; None where it does not answer."""
+
+    def __init__(self) -> None:
+        self.offsets: dict[PartitionId, int] | None = {}
+
+    def ends(self, _: Mapping[PartitionId, int]) -> Mapping[PartitionId, int]:
+        if self.offsets is None:
+            raise TransientError("gone")
+        return self.offsets
+
+    def commit(self, _: Mapping[PartitionId, int]) -> None:
+        """Write nothing."""
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def test_until_when_all_is_stored() -> None:
+    """It is the time of a look whose ends are stored by a later one; silence moves nothing."""
+    noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    broker, positions, clock = Ends(), {P0: 5, P1: 0}, [noon]
+    watch = Watch(broker, lambda: positions, stall_after_s=60, now=lambda: clock[0])
+
+    def look(seconds: int, ends: dict[PartitionId, int] | None) -> datetime | None:
+        clock[0] = noon + timedelta(seconds=seconds)
+        broker.offsets = ends
+        watch.look()
+        return watch.complete
+
+    assert look(0, {P0: 9, P1: 0}) is None
+    assert look(5, {P0: 20, P1: 0}) is None
+    positions[P0] = 9
+    assert look(10, {P0: 30, P1: 0}) == noon
+    positions[P0] = 29
+    assert look(15, None) == noon
+    assert look(20, {P0: 40, P1: 1}) == noon
+    positions.update({P0: 30, P1: 1})
+    assert look(25, {P0: 40, P1: 1}) == noon + timedelta(seconds=10)

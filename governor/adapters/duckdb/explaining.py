@@ -10,9 +10,16 @@ from typing import Any, Final
 
 import duckdb
 
+from governor.adapters.duckdb.asking import stated_sql
+from governor.adapters.duckdb.conditions import is_sql, scope_sql
 from governor.adapters.duckdb.file import open_file
-from governor.core.rules.budget import Budget, Measure
-from governor.core.scopes import Condition, Key, Scope
+from governor.adapters.duckdb.past import Past
+from governor.core.rules.budget import Budget
+from governor.core.rules.query import Query
+from governor.core.rules.ratio import Ratio
+from governor.core.rules.shared import Rule
+from governor.core.rules.units import Measure
+from governor.core.scopes import Key
 
 MAX_GROUPS: Final = 20
 """Groups of a rule that are explained at once, those with the greatest amounts."""
@@ -35,50 +42,44 @@ class Amount:
     last_event: datetime
 
 
+def sql_of(rule: Rule, start: datetime, end: datetime) -> str:
+    """Return the questions behind the number of a gauge, for a window."""
+    if isinstance(rule, Query):
+        bounds = f"-- $from is {start.isoformat()}, $to is {end.isoformat()}"
+        return f"{bounds}\n{rule.sql.strip()}"
+    if isinstance(rule, Ratio):
+        above = amounts_sql(rule, start, end, {})
+        if not rule.denominator.is_told:
+            return above
+        bounds = f"-- $1 is {start.isoformat()}, $2 is {end.isoformat()}"
+        return f"{above};\n{bounds}\n{stated_sql(rule).strip()}"
+    return amounts_sql(rule, start, end, {})
+
+
 def amounts_sql(
-    rule: Budget, start: datetime, end: datetime, chosen: Mapping[str, str | None]
+    rule: Rule, start: datetime, end: datetime, chosen: Mapping[str, str | None]
 ) -> str:
     """Return the question for what groups of a rule came to in [`start`, `end`).
 
     `chosen` are values that usage must have beside what the rule says.
     """
+    measure = rule.measure if isinstance(rule, Budget) else Measure.COST
+    if isinstance(rule, Ratio):
+        measure = rule.numerator
     columns = "".join(f'"{name}", ' for name in rule.per)
     conditions = [
         f"event_time >= TIMESTAMPTZ '{start.isoformat()}'",
         f"event_time < TIMESTAMPTZ '{end.isoformat()}'",
         *scope_sql(rule.where),
-        *(_is(name, value) for name, value in chosen.items()),
+        *(is_sql(name, value) for name, value in chosen.items()),
     ]
     return (
-        f"SELECT {columns}{_AMOUNTS[rule.measure]} AS amount, count(*) AS events,"
-        " count(*) FILTER (cost_nano IS NULL) AS unpriced_events, max(event_time) AS last_event\n"
+        f"SELECT {columns}{_AMOUNTS[measure]} AS amount, count(*) AS events,"
+        " count(*) FILTER (cost_nano IS NULL) AS unpriced_events,"
+        ' count(DISTINCT "user") AS users, max(event_time) AS last_event\n'
         "FROM usage\nWHERE " + "\n  AND ".join(conditions) + "\n"
         f"GROUP BY ALL HAVING count(*) > 0 ORDER BY amount DESC LIMIT {MAX_GROUPS}"
     )
-
-
-def scope_sql(scope: Scope) -> list[str]:
-    """Return the conditions of a scope in SQL."""
-    return [_condition_sql(condition) for condition in scope.conditions]
-
-
-def _condition_sql(condition: Condition) -> str:
-    column = f'"{condition.dimension}"'
-    parts = []
-    if condition.values:
-        listed = ", ".join(_text(value) for value in sorted(condition.values))
-        parts.append(f"{column} IN ({listed})")
-    parts += [f"{column} GLOB {_text(pattern)}" for pattern in condition.patterns]
-    found = " OR ".join(parts) or "false"
-    return f"NOT coalesce({found}, false)" if condition.negated else f"({found})"
-
-
-def _is(name: str, value: str | None) -> str:
-    return f'"{name}" IS NULL' if value is None else f'"{name}" = {_text(value)}'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 class Numbers:
@@ -100,6 +101,10 @@ class Numbers:
             )
             for row in rows
         ]
+
+    def past(self, until: datetime) -> Past:
+        """Return what was known up to a time."""
+        return Past(self._connection, until)
 
     def alert_of(self, rule: str, group: Key, start: datetime) -> dict[str, Any] | None:
         """Return how the alert of a group and period stands; None where there never was one."""

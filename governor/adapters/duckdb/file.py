@@ -18,7 +18,9 @@ from governor import __version__
 from governor.adapters.duckdb.rates import RateTable
 from governor.core.errors import ConfigError, GovernorError, PermanentError, TransientError
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
+UPGRADES: Final = {2: "ALTER TABLE alerts ADD COLUMN cleared_at TIMESTAMPTZ"}
+"""What makes a file of a version one of the next; others are rebuilt from Kafka."""
 
 _HOLDER: Final = re.compile(r"\(PID (\d+)\)")
 _CORRUPT: Final = re.compile(r"corrupt|checksum|not a valid DuckDB", re.IGNORECASE)
@@ -160,7 +162,14 @@ class Database:
         }
 
     def _check_version(self) -> None:
-        versions = self.connection.execute("SELECT schema_version FROM meta").fetchall()
+        read = "SELECT schema_version FROM meta"
+        versions = self.connection.execute(read).fetchall()
+        while len(versions) == 1 and (upgrade := UPGRADES.get(versions[0][0])):
+            self.connection.execute("BEGIN")
+            self.connection.execute(upgrade)
+            self.connection.execute("UPDATE meta SET schema_version = schema_version + 1")
+            self.connection.execute("COMMIT")
+            versions = self.connection.execute(read).fetchall()
         if versions != [(SCHEMA_VERSION,)]:
             raise ConfigError(
                 f"{self._options.path} has schema {versions}, this governor ({__version__}) reads"
@@ -217,16 +226,20 @@ def _unreadable(path: Path, why: str) -> PermanentError:
     )
 
 
+def schema() -> str:
+    """Return the statements that make the tables and views of a store."""
+    return resources.files("governor.adapters.duckdb").joinpath("schema.sql").read_text("utf-8")
+
+
 def _create(path: Path) -> None:
     """Make the file under another name and rename it: a crash leaves none or a whole one."""
     fresh = path.with_name(f"{path.name}.new")
-    schema = resources.files("governor.adapters.duckdb").joinpath("schema.sql").read_text("utf-8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for leftover in (fresh, path.with_name(f"{fresh.name}.wal")):
             leftover.unlink(missing_ok=True)
         with duckdb.connect(fresh) as connection:
-            connection.execute(schema)
+            connection.execute(schema())
             connection.execute("INSERT INTO meta VALUES ($1, $2)", [SCHEMA_VERSION, __version__])
         fresh.replace(path)
     except (OSError, duckdb.Error) as error:

@@ -12,6 +12,7 @@ from typing import Final
 import duckdb
 
 from governor.adapters.duckdb.file import open_file
+from governor.adapters.duckdb.past import Past
 from governor.core.errors import ConfigError
 from governor.core.totals import BUCKET_US, Mask, Sums
 
@@ -44,6 +45,10 @@ class History:
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+    def past(self, until: datetime) -> Past:
+        """Return what was known up to a time."""
+        return Past(self._connection, until)
 
     def span(self) -> tuple[datetime, datetime] | None:
         """Return the first and the last event time; None where there is no usage."""

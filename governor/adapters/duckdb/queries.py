@@ -158,12 +158,12 @@ FROM batch_priced GROUP BY ALL
 RETURNING *
 """
 
-_SUMS: Final = f"""
-SELECT epoch_us({{time}}) // {BUCKET_US} * {BUCKET_US} AS bucket_us, {{dimensions}}
+_SUMS: Final = """
+SELECT epoch_us({time}) // {bucket} * {bucket} AS bucket_us, {dimensions}
        sum(cap_nano)::HUGEINT AS cost,
        sum(requests)::BIGINT AS requests,
        sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0))::BIGINT AS tokens
-FROM {{rows}} GROUP BY ALL HAVING count(*) > 0 -- over no rows at all, not one of NULL
+FROM {rows} GROUP BY ALL HAVING count(*) > 0 -- over no rows at all, not one of NULL
 """
 
 _PRICED_FROM: Final = ", ".join(
@@ -259,13 +259,34 @@ def sums_ahead(mask: Mask) -> str:
     return _sums(mask, "event_time >= $1", time="event_time")
 
 
-def _sums(mask: Mask, which: str, *, time: str) -> str:
+def sums_since(mask: Mask, cell_us: int, *, until: bool = False) -> str:
+    """Return the query for what is stored from $1 on, by cells of a length; rows likewise.
+
+    With `until` it ends before $2.
+    """
+    which = "event_time >= $1" + (" AND event_time < $2" if until else "")
+    return _sums(mask, which, time="event_time", bucket_us=cell_us)
+
+
+def seen_since(mask: Mask, *, until: bool = False) -> str:
+    """Return the query for when combinations of values were last seen, from $1 on; before $2."""
+    which = "event_time >= $1" + (" AND event_time < $2" if until else "")
+    dimensions = "".join(f'"{dimension}", ' for dimension in mask)
+    tables = " UNION ALL ".join(
+        f"SELECT {dimensions}event_time FROM {table} WHERE {which}"
+        for table in ("events", "late_events")
+    )
+    newest = f"SELECT {dimensions}epoch_us(max(event_time)) FROM ({tables}) GROUP BY ALL"
+    return f"{newest} HAVING count(*) > 0"
+
+
+def _sums(mask: Mask, which: str, *, time: str, bucket_us: int = BUCKET_US) -> str:
     dimensions = "".join(f'"{dimension}", ' for dimension in mask)
     columns = f"{dimensions}event_time, cap_nano, requests, input_tokens, output_tokens"
     tables = " UNION ALL ".join(
         f"SELECT {columns} FROM {table} WHERE {which}" for table in ("events", "late_events")
     )
-    return _SUMS.format(time=time, dimensions=dimensions, rows=f"({tables})")
+    return _SUMS.format(time=time, bucket=bucket_us, dimensions=dimensions, rows=f"({tables})")
 
 
 def duplicates(times_us: npt.NDArray[np.int64]) -> str:

@@ -32,6 +32,7 @@ ALERTS: Final = pa.schema(
         ("fired_at", _TIME),
         ("ended_at", _TIME),
         ("ending", pa.string()),
+        ("cleared_at", _TIME),
     ]
 )
 LINES: Final = pa.schema(
@@ -92,6 +93,7 @@ def alert_row(alert: Alert) -> dict[str, Any]:
         "fired_at": alert.fired_at,
         "ended_at": alert.ended_at,
         "ending": alert.ending.value if alert.ending else None,
+        "cleared_at": alert.cleared_at,
     }
 
 
@@ -155,6 +157,7 @@ def alert_of(row: Mapping[str, Any]) -> Alert:
         fired_at=row["fired_at"],
         ended_at=row["ended_at"],
         ending=Ending(row["ending"]) if row["ending"] else None,
+        cleared_at=row["cleared_at"],
     )
 
 

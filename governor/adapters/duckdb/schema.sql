@@ -1,4 +1,4 @@
--- The tables of governor's DuckDB file, version 2. Views are the contract; tables are not.
+-- The tables of governor's DuckDB file, version 3. Views are the contract; tables are not.
 -- No primary keys, no indexes: exactness comes from one writer, positions kept with the data, and
 -- the dedupe query. Money is whole nano-dollars (10^-9 USD), times are TIMESTAMPTZ in UTC.
 
@@ -113,9 +113,10 @@ CREATE TABLE alerts (
     alert_id VARCHAR, rule VARCHAR, "group" VARCHAR,
     period VARCHAR, period_start TIMESTAMPTZ, period_end TIMESTAMPTZ,
     meaning VARCHAR, phase VARCHAR, mode VARCHAR, level VARCHAR, crossed INTEGER,
-    amount HUGEINT,       -- nano-dollars, requests or tokens, by the rule's measure
+    amount HUGEINT,       -- in the unit of the rule: nano-dollars, requests, millionths, ...
     since TIMESTAMPTZ, judged_at TIMESTAMPTZ, health VARCHAR, episode INTEGER, revision INTEGER,
-    fired_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, ending VARCHAR
+    fired_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, ending VARCHAR,
+    cleared_at TIMESTAMPTZ  -- since when all is well, where it recovers
 );
 
 -- Every transition of every alert, in order; append only. `evidence` says which records were read.

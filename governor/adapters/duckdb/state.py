@@ -10,16 +10,20 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from governor.adapters.duckdb import queries, rows
+from governor.adapters.duckdb import asking, queries, rows
 from governor.adapters.duckdb.explaining import Numbers
 from governor.adapters.duckdb.file import registered
 from governor.adapters.duckdb.store import Store
 from governor.core.admission import NO_WATERMARK_US
-from governor.core.alerts import Alert, AlertKey, Phase, Transition
+from governor.core.alerts import Alert, AlertKey, Phase, Seen, Transition
 from governor.core.decisions import Decisions, DueMessage
 from governor.core.directives import Directive
+from governor.core.gauges import Sighting
 from governor.core.notifications import Notice
 from governor.core.pricewatch import Compared, ModelName, Unpriced
+from governor.core.rules.query import Query
+from governor.core.rules.ratio import Ratio
+from governor.core.scopes import Key
 from governor.core.totals import Mask, Sums
 
 MAX_ERROR_CHARACTERS: Final = 500
@@ -83,6 +87,33 @@ class State:
         """Return what is stored from `start` on by event time, by quarter of an hour."""
         with self._store.database.translated() as connection:
             return connection.execute(queries.sums_ahead(mask), [start]).fetchall()
+
+    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> list[Sums]:
+        """Return what is stored from `start` on by event time, by cells of that length."""
+        query = queries.sums_since(mask, cell // timedelta(microseconds=1))
+        with self._store.database.translated() as connection:
+            return connection.execute(query, [start]).fetchall()
+
+    def seen(self, mask: Mask, start: datetime) -> list[Sighting]:
+        """Return when each combination of values was last seen, from `start` on by event time."""
+        with self._store.database.translated() as connection:
+            return connection.execute(queries.seen_since(mask), [start]).fetchall()
+
+    def stated_until(self, rule: Ratio, at: datetime) -> datetime | None:
+        """Return until when, at most `at`, the denominator of a ratio was told."""
+        with self._store.database.translated() as connection:
+            return asking.stated_until(connection, rule, at)
+
+    def stated(self, rule: Ratio, start: datetime, end: datetime) -> Mapping[Key, int]:
+        """Return what the denominator of each group came to in a window."""
+        with self._store.database.translated() as connection:
+            return asking.stated(connection, rule, start, end)
+
+    def answer(self, rule: Query, start: datetime, end: datetime) -> Mapping[Key, Seen]:
+        """Ask the question of a rule; raise PermanentError where it has no answer in time."""
+        self._store.require_open()
+        with self._store.database.translated() as connection:
+            return asking.answer(connection, rule, start, end)
 
     def newest(self) -> datetime | None:
         """Return the newest event time of all partitions; None before the first event."""

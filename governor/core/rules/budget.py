@@ -1,73 +1,67 @@
 """The budget: what may be spent in a calendar period, in all or by group, and what happens then."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
-from enum import StrEnum
-from types import MappingProxyType
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import ClassVar, Final
+from zoneinfo import ZoneInfo
 
-from governor.core.periods import Calendar
-from governor.core.rules.shared import Level, Mode, Throttle
-from governor.core.scopes import Scope, mask_of
+from governor.core.periods import Calendar, Period
+from governor.core.rules.shared import Rule
+from governor.core.rules.units import Measure, Unit
 
-
-class Measure(StrEnum):
-    """What a budget counts. Cost is in nano-dollars, with a stand-in price for unpriced usage."""
-
-    COST = "cost"
-    REQUESTS = "requests"
-    TOKENS = "tokens"
+MAX_BUDGET_ALERTS: Final = 100_000
+"""Alerts of one budget that may be open at a time, unless it says otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """The amount from which on a level holds and actions are due; `at` is how it was written."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget(Rule):
+    """A checked budget rule. Amounts are in the unit of `measure`.
 
-    at: str
-    amount: int
-    level: Level
-    actions: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """A checked budget rule. Amounts are in the unit of `measure`; thresholds rise.
-
-    `hold` is how long an amount must stand before it counts (`for` in YAML). `place` is
-    `file:line:column`, for messages.
+    `carries` is the most of what was left of the period before that may be used before the limit
+    is: a period then begins that far below zero. `later` are other amounts of the same rule, each
+    for periods that begin on a local date or after it, in the order of dates.
     """
 
-    id: str
-    owner: str
-    summary: str
+    kind: ClassVar[str] = "budget"
+    latched: ClassVar[bool] = True
+
     measure: Measure
     limit: int
-    limit_text: str
     calendar: Calendar
-    thresholds: tuple[Threshold, ...]
-    where: Scope = field(default_factory=Scope)
-    per: tuple[str, ...] = ()
-    mode: Mode = Mode.NOTIFY
-    hold: timedelta = timedelta(0)
-    actions: Mapping[str, Throttle] = field(default_factory=lambda: MappingProxyType({}))
-    runbook: str | None = None
-    place: str = ""
+    carries: int = 0
+    later: tuple[tuple[date, "Budget"], ...] = ()
+    max_alerts: int = MAX_BUDGET_ALERTS
+    every: timedelta = timedelta(0)
+
+    @property
+    def unit(self) -> Unit:
+        """What it counts."""
+        return Unit(self.measure.value)
 
     @property
     def meaning(self) -> str:
-        """What is counted and of whom: another text where an amount would mean another thing."""
-        where = [
-            (condition.dimension, sorted(condition.values), condition.patterns, condition.negated)
-            for condition in self.where.conditions
-        ]
-        return json.dumps([self.measure, where, self.per, self.calendar.every, self.calendar.zone])
+        """What is counted and of whom."""
+        calendar = self.calendar
+        return json.dumps([self.measure, *self.scope_meaning(), calendar.every, calendar.zone])
 
-    @property
-    def mask(self) -> tuple[str, ...]:
-        """The dimensions by which usage must be summed up for this rule."""
-        return mask_of((*self.where.dimensions, *self.per))
+    def of(self, at: datetime) -> "Budget":
+        """Return the budget with the amounts of the period of `at`."""
+        if not self.later:
+            return self
+        begins = self.period(at).start.astimezone(ZoneInfo(self.calendar.zone)).date()
+        dated = [budget for day, budget in self.later if day <= begins]
+        return replace(dated[-1], later=self.later) if dated else self
 
-    def crossed(self, amount: int) -> int:
-        """Return how many of the thresholds an amount has reached, counted from the lowest."""
-        return sum(amount >= threshold.amount for threshold in self.thresholds)
+    def left(self, used: int) -> int:
+        """Return how much of the limit is carried into the next period, where so much was used."""
+        return max(0, min(self.carries, self.limit - used))
+
+    def percent(self, amount: int) -> Decimal | None:
+        """Return how many percent of the limit an amount is."""
+        return Decimal(100 * amount) / self.limit
+
+    def period(self, at: datetime) -> Period:
+        """Return the calendar period of `at`."""
+        return self.calendar.period(at)

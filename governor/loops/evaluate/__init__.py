@@ -8,27 +8,31 @@ survive a crash but what `Ledger.commit` stores.
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
 
 from governor import telemetry
-from governor.core.alerts import Alert, AlertKey, Ending, Phase, end, step
+from governor.core.alerts import Alert, Ending, Phase, end
 from governor.core.batches import Batch, Stored
 from governor.core.books import Total
 from governor.core.decisions import AuditRow, Line
 from governor.core.directives import Directive, Effect, newest_by_key
 from governor.core.docket import Docket, Draft
 from governor.core.errors import TransientError
-from governor.core.notifications import Notice, line_text
+from governor.core.gauges import Sighting, sightings
+from governor.core.notifications import Notice
 from governor.core.rules.budget import Budget
-from governor.core.rules.shared import Mode
+from governor.core.rules.shared import Mode, Rule
 from governor.core.totals import Mask, Sums, Totals, differences, summable, sums
+from governor.core.verdicts import judge_readings, judge_the_rest, judge_totals, rename
+from governor.loops.evaluate.adding import added_up, overflow_notices, stored_lines
+from governor.loops.evaluate.gauging import Gauging, reading_at
 from governor.loops.evaluate.ledger import Ledger
 from governor.loops.evaluate.saying import MAX_SHOWN, say
 
-__all__ = ["Evaluate", "Ledger"]
+__all__ = ["Evaluate", "Ledger", "reading_at"]
 
 AUDIT_EVERY: Final = timedelta(hours=1)
 _log = structlog.get_logger()
@@ -37,32 +41,37 @@ _log = structlog.get_logger()
 class Evaluate:
     """Judges rules; used by one thread. `publish` is handed every directive once it is stored.
 
-    With `audits` the totals are compared with the ledger from time to time. `say` is handed what
-    happened, once it is stored.
+    `complete` says until when all usage is known; without it, that is always now. With `audits`
+    the totals are compared with the ledger from time to time. `say` is handed what happened, once
+    it is stored.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        rules: Iterable[Budget],
+        rules: Iterable[Rule],
         *,
         now: Callable[[], datetime],
         follow_events: bool,
         receivers: Sequence[str],
         publish: Callable[[Sequence[Directive]], None],
+        complete: Callable[[], datetime | None] | None = None,
         audits: bool = True,
         say: Callable[[Sequence[Line]], None] = say,
     ) -> None:
         self._ledger = ledger
         self._audits = audits
         self._say = say
-        self._first_rules = tuple(rules)
+        self._complete = complete or self._now
+        self._sources = tuple(rules)
+        self._rules: Mapping[str, Rule] = {}
         self._wall = now
         self._follow_events = follow_events
         self._event_now: datetime | None = None
         self._receivers = tuple(receivers)
         self._publish = publish
         self._totals = Totals(())
+        self._gauges = Gauging(ledger, (), datetime.min.replace(tzinfo=UTC), self._complete)
         self._reached: dict[Total, None] = {}
         self._docket = Docket()
         self._sure = True
@@ -71,14 +80,19 @@ class Evaluate:
         self._next_audit: datetime | None = None
 
     @property
-    def rules(self) -> Mapping[str, Budget]:
-        """The rules in force, by id."""
-        return self._totals.rules
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules in force, by id, each with the amounts of now."""
+        return self._rules
 
     @property
     def masks(self) -> Sequence[Mask]:
         """The sets of dimensions by which usage must be added."""
-        return self._totals.masks
+        return list(dict.fromkeys((*self._totals.masks, *self._gauges.masks)))
+
+    @property
+    def seen_masks(self) -> Sequence[Mask]:
+        """The sets of dimensions of which it must be told when they were seen."""
+        return self._gauges.seen_masks
 
     @property
     def groups(self) -> int:
@@ -89,14 +103,10 @@ class Evaluate:
     def wakes_at(self) -> datetime | None:
         """When `tick` has something to do next, if nothing is used before; None for never.
 
-        That is when a period ends, or what must hold for a while has held.
+        That is when a period ends, what must hold for a while has held, or a rule is due.
         """
-        held = [
-            alert.since + rule.hold
-            for alert in self._docket.alerts.values()
-            if alert.phase is Phase.PENDING and (rule := self.rules.get(alert.key.rule))
-        ]
-        return min([*held, *([self._next_rollover] if self._next_rollover else [])], default=None)
+        held = self._docket.holding_until(self._rules)
+        return min([*held, *filter(None, (self._next_rollover, self._gauges.due_at))], default=None)
 
     @property
     def alerts(self) -> Sequence[tuple[Alert, int]]:
@@ -123,10 +133,10 @@ class Evaluate:
         if self._follow_events and (newest := self._ledger.newest()):
             self._event_now = min(newest, self._wall())
         now = self._now()
-        self._recall(now, {rule.id: rule for rule in self._first_rules})
-        self._take_up(self._first_rules, now)
+        self._recall(now, {rule.id: rule for rule in self._sources})
+        self._take_up(self._sources, now)
 
-    def reload(self, rules: Iterable[Budget], audit: Sequence[AuditRow] = ()) -> None:
+    def reload(self, rules: Iterable[Rule], audit: Sequence[AuditRow] = ()) -> None:
         """Put other rules in force: alerts keep their state, and are judged by the new rules."""
         self._take_up(rules, self._now(), audit)
 
@@ -159,13 +169,21 @@ class Evaluate:
         """Add what a committed batch holds to the totals; `settle` judges what was reached."""
         self._see(batch)
         counted = summable(stored.counted)
-        for mask in self._totals.masks:
+        for mask in self.masks:
             self.add(mask, sums(counted, mask))
+        for mask in self.seen_masks:
+            self.see(mask, sightings(stored.counted, mask))
 
-    def add(self, mask: Mask, rows: Iterable[Sums]) -> None:
+    def add(self, mask: Mask, rows: Sequence[Sums]) -> None:
         """Add usage by the dimensions of a mask of `masks`; `settle` judges what was reached."""
-        for total in self._totals.add(mask, rows):
-            self._reached[total] = None
+        if mask in self._totals.masks:
+            for total in self._totals.add(mask, rows):
+                self._reached[total] = None
+        self._gauges.add(mask, rows)
+
+    def see(self, mask: Mask, rows: Sequence[Sighting]) -> None:
+        """Note who was seen, by the dimensions of a mask of `seen_masks`."""
+        self._gauges.see(mask, rows)
 
     def missed(self, batch: Batch) -> None:
         """Add up anew: a batch is stored, and what it came to is not known.
@@ -173,11 +191,11 @@ class Evaluate:
         Raise TransientError to be called again.
         """
         self._see(batch)
-        self._take_up(self.rules.values(), self._now())
+        self._take_up(self._sources, self._now())
 
     def recount(self) -> None:
         """Add up anew: what is stored costs something else now. May raise TransientError."""
-        self._take_up(self.rules.values(), self._now())
+        self._take_up(self._sources, self._now())
 
     def settle(self) -> None:
         """Judge the totals that have reached a mark. Raise TransientError to be called again."""
@@ -199,6 +217,7 @@ class Evaluate:
         waiting = [a for a in self._docket.alerts.values() if a.phase is Phase.PENDING]
         totals = [self._totals.get(alert.key.rule, alert.key.group) for alert in waiting]
         self._judge([total for total in totals if total is not None], now)
+        self._judge_gauges(self._gauges.take_due(now), now)
 
     def release(self, directive_id: str, audit: AuditRow) -> Directive | None:
         """End a throttle because a person asks for it; None where none such stands.
@@ -230,33 +249,48 @@ class Evaluate:
     def drift(self) -> list[str]:
         """Compare the totals with the store; return one line for each that differs."""
         now = self._now()
-        return differences(self._totals, self._added_up(self.rules.values(), now), now)
+        return differences(
+            self._totals, added_up(self._ledger, self._judged(self._sources), now), now
+        )
 
     def _take_up(
-        self, rules: Iterable[Budget], now: datetime, audit: Sequence[AuditRow] = ()
+        self, rules: Iterable[Rule], now: datetime, audit: Sequence[AuditRow] = ()
     ) -> None:
         """Add up, judge all, end what no rule asks for; then let the new rules be in force."""
-        before = self._totals
-        self._totals = self._added_up([rule for rule in rules if rule.mode is not Mode.OFF], now)
+        before = self._sources, self._rules, self._totals, self._gauges
+        self._sources = tuple(rules)
+        judged = self._judged(self._sources)
+        self._totals = added_up(self._ledger, judged, now)
+        self._gauges = Gauging(self._ledger, judged, now, self._complete)
+        self._rules = {rule.id: rule.of(now) for rule in judged}
         try:
+            draft = self._draft(now)
+            rename(draft, self._docket, self._rules, now)
+            self._commit(draft)
             self._judge(self._totals, now)
-            self._judge_the_rest(now)
+            draft = self._draft(now)
+            judge_the_rest(draft, self._docket, self._totals, self._rules, now)
+            self._commit(draft)
             self._direct(now)
             for row in audit:
                 self.audited(row)
         except BaseException:
-            self._totals = before
+            self._sources, self._rules, self._totals, self._gauges = before
             raise
         self._reached.clear()
         self._next_rollover = self._rollover_after(now)
 
-    def _recall(self, now: datetime, rules: Mapping[str, Budget]) -> None:
+    @staticmethod
+    def _judged(rules: Iterable[Rule]) -> list[Rule]:
+        return [rule for rule in rules if rule.mode is not Mode.OFF]
+
+    def _recall(self, now: datetime, rules: Mapping[str, Rule]) -> None:
         """Let the docket be what is stored; publish what was stored without our knowing."""
         self._ledger.recall()
         known = self._docket
         self._docket = Docket(versions=known.versions)
         self._docket.alerts = {alert.key: alert for alert in self._ledger.alerts(now)}
-        self._docket.lines = self._stored_lines(rules)
+        self._docket.lines = stored_lines(self._ledger, list(self._docket.alerts), rules)
         self._docket.put(self._ledger.directives(now))
         self._next_rollover = None
         self._sure = True
@@ -280,61 +314,23 @@ class Evaluate:
         """Return the present; with `follow_events`, that of the newest batch that is stored."""
         return self._event_now or self._wall()
 
-    def _stored_lines(self, rules: Mapping[str, Budget]) -> dict[str, tuple[str, ...]]:
-        """Return the lines of the current alerts as people read them."""
-        lines: dict[str, tuple[str, ...]] = {}
-        for key, transition in self._ledger.history(list(self._docket.alerts)):
-            rule = rules.get(key.rule)
-            if rule and transition.threshold:
-                said = line_text(transition, rule.measure)
-                lines[key.id] = (*lines.get(key.id, ()), said)
-        return lines
-
-    def _added_up(self, rules: Iterable[Budget], now: datetime) -> Totals:
-        totals = Totals(rules)
-        for mask in totals.masks:
-            calendars = {r.calendar for r in totals.rules.values() if r.mask == mask}
-            for calendar in calendars:
-                current = calendar.period(now)
-                totals.add(mask, self._ledger.totals(mask, current.start, current.end), calendar)
-                totals.add(mask, self._ledger.totals_ahead(mask, current.end), calendar)
-        return totals
-
     def _judge(self, totals: Iterable[Total], now: datetime) -> None:
         draft = self._draft(now)
-        for total in totals:
-            period = total.rule.calendar.period(now)
-            key = AlertKey(total.rule.id, total.group, period)
-            before = self._docket.alerts.get(key)
-            after, lines = step(before, key, total.amount(period), total.rule, now)
-            draft.marks.append((total, period, after.crossed if after and after.is_open else 0))
-            renamed = before and after and before.meaning != after.meaning
-            if after is not None and (lines or renamed):
-                draft.take(after, lines)
+        full = judge_totals(draft, self._docket, totals, now)
         self._commit(draft)
+        if full:
+            _log.error("alerts.overflow", alerts=full, advice="see max_alerts of the rules")
+            telemetry.ALERTS_OVERFLOWN.inc(full)
 
-    def _judge_the_rest(self, now: datetime) -> None:
-        """Judge open alerts without a total: their rule is gone, or speaks of others now.
-
-        Where the rule is the same its usage is not known, which ends nothing.
-        """
-        draft = self._draft(now)
-        for key, alert in self._docket.alerts.items():
-            if not alert.is_open or key.period.end <= now:
-                continue
-            rule = self.rules.get(key.rule)
-            if rule is None:
-                draft.take(*end(alert, Ending.RULE_REMOVED, now))
-                continue
-            known = self._totals.get(key.rule, key.group) is not None
-            same_period = rule.calendar.period(now) == key.period
-            if rule.meaning != alert.meaning and not (known and same_period):
-                draft.take(*end(alert, Ending.RULE_CHANGED, now))
-            elif not known:
-                unknown, lines = step(alert, key, None, rule, now)
-                if unknown is not None and lines:
-                    draft.take(unknown, lines)
-        self._commit(draft)
+    def _judge_gauges(self, names: Iterable[str], now: datetime) -> None:
+        """Judge the numbers of rules that are due, each in a commit of its own."""
+        for name in names:
+            rule = self.rules[name]
+            readings = self._gauges.read(name, now)
+            draft = self._draft(now)
+            full = judge_readings(draft, self._docket, rule, readings, now)
+            draft.notices += overflow_notices(rule, full, now, self._ledger.notices)
+            self._commit(draft)
 
     def _roll_over(self, now: datetime) -> None:
         """End the alerts of periods that are over, and judge the periods that begin."""
@@ -345,6 +341,9 @@ class Evaluate:
                 draft.take(*end(last, Ending.PERIOD_ENDED, now))
         self._commit(draft)
         self._docket.forget(now)
+        judged = [rule for rule in self._judged(self._sources) if isinstance(rule, Budget)]
+        self._totals.renew(judged, now)
+        self._rules = {**self._rules, **self._totals.rules}
         self._totals.forget(now)
         self._judge(self._totals, now)
         self._next_rollover = self._rollover_after(now)
@@ -367,7 +366,7 @@ class Evaluate:
         if self._next_audit is not None and (lines := self.drift()):
             telemetry.TOTALS_DRIFTED.inc(len(lines))
             _log.error("totals.drifted", totals=len(lines), some=lines[:MAX_SHOWN])
-            self._take_up(self.rules.values(), now)
+            self._take_up(self._sources, now)
         self._next_audit = now + AUDIT_EVERY
 
     def _draft(self, now: datetime) -> Draft:
@@ -392,6 +391,7 @@ class Evaluate:
         return total.amount(alert.key.period) if total else alert.amount
 
     def _rollover_after(self, now: datetime) -> datetime | None:
-        ends = [calendar.period(now).end for calendar in {r.calendar for r in self.rules.values()}]
+        budgets = (rule for rule in self.rules.values() if isinstance(rule, Budget))
+        ends = [calendar.period(now).end for calendar in {rule.calendar for rule in budgets}]
         open_ends = [key.period.end for key, a in self._docket.alerts.items() if a.is_open]
         return min([*ends, *open_ends], default=None)

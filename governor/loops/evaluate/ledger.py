@@ -1,17 +1,40 @@
 """The ledger, as evaluation sees it: what is stored of usage, alerts, directives, messages."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
-from governor.core.alerts import Alert, AlertKey, Transition
+from governor.core.alerts import Alert, AlertKey, Seen, Transition
 from governor.core.decisions import Decisions
 from governor.core.directives import Directive
+from governor.core.gauges import Sighting
 from governor.core.notifications import Notice
+from governor.core.rules.query import Query
+from governor.core.rules.ratio import Ratio
+from governor.core.scopes import Key
 from governor.core.totals import Mask, Sums
 
 
-class Ledger(Protocol):
+class Sources(Protocol):
+    """What gauges are made of; see `adapters.duckdb.past`."""
+
+    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Sequence[Sums]:
+        """Return what is stored from an event time on, by cells of that length."""
+
+    def seen(self, mask: Mask, start: datetime) -> Sequence[Sighting]:
+        """Return when each combination of values was last seen, from an event time on."""
+
+    def stated_until(self, rule: Ratio, at: datetime) -> datetime | None:
+        """Return until when, at most `at`, the denominator of a ratio was told by anybody."""
+
+    def stated(self, rule: Ratio, start: datetime, end: datetime) -> Mapping[Key, int]:
+        """Return what the denominator of each group came to in a window, as it was told."""
+
+    def answer(self, rule: Query, start: datetime, end: datetime) -> Mapping[Key, Seen]:
+        """Ask the question of a rule; raise PermanentError where it has no answer in time."""
+
+
+class Ledger(Sources, Protocol):
     """Where decisions are kept; see `adapters.duckdb.state`."""
 
     decided: int

@@ -1,0 +1,56 @@
+"""What a store knew up to a time: what rules ask, with nothing that came later."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import duckdb
+
+from governor.adapters.duckdb import asking, queries
+from governor.core.alerts import Seen
+from governor.core.gauges import Sighting
+from governor.core.rules.query import Query
+from governor.core.rules.ratio import Ratio
+from governor.core.scopes import Key
+from governor.core.totals import Mask, Sums
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Past:
+    """Answers as the ledger of evaluation does; usage from `until` on is left out.
+
+    What business events state is what holds today: corrections are not taken back.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, until: datetime) -> None:
+        self._connection = connection
+        self._until = until
+
+    def totals(self, mask: Mask, start: datetime, end: datetime) -> Sequence[Sums]:
+        """Return what was used between two times, as if at the first."""
+        if start >= self._until:
+            return ()
+        bounds = [start, min(end, self._until)]
+        return self._connection.execute(queries.stored_sums(mask), bounds).fetchall()
+
+    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Sequence[Sums]:
+        """Return what was used from a time on, by cells of that length."""
+        query = queries.sums_since(mask, cell // _MICROSECOND, until=True)
+        return self._connection.execute(query, [start, self._until]).fetchall()
+
+    def seen(self, mask: Mask, start: datetime) -> Sequence[Sighting]:
+        """Return when each combination of values was last seen, from a time on."""
+        query = queries.seen_since(mask, until=True)
+        return self._connection.execute(query, [start, self._until]).fetchall()
+
+    def stated_until(self, rule: Ratio, at: datetime) -> datetime | None:
+        """Return until when the denominator of a ratio was told."""
+        return asking.stated_until(self._connection, rule, at)
+
+    def stated(self, rule: Ratio, start: datetime, end: datetime) -> Mapping[Key, int]:
+        """Return what the denominator of each group came to in a window."""
+        return asking.stated(self._connection, rule, start, end)
+
+    def answer(self, rule: Query, start: datetime, end: datetime) -> Mapping[Key, Seen]:
+        """Ask the question of a rule."""
+        return asking.answer(self._connection, rule, start, end)
