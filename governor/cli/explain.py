@@ -89,30 +89,51 @@ def _asked(settings: Settings, fields: Mapping[str, str]) -> list[dict[str, Any]
 def _lines(explained: Mapping[str, Any]) -> Iterator[str]:
     told = explained
     yield f"{told['rule']} ({told['place']}), {told['kind']}, mode {told['mode']}"
-    yield f"  counts {told['counts']}, limit {told['limit']} in {told['period']},"
-    yield f"  which began {_time(told['period_start'])} and resets {_time(told['resets_at'])}"
+    yield from _window(told)
     for each in told["thresholds"]:
         acts = f", then {', '.join(each['actions'])}" if each["actions"] else ""
         amount = "" if each["at"] == each["amount"] else f" = {each['amount']}"
         yield f"    {each['at']}{amount}: {each['level']}{acts}"
     for group in told["groups"]:
-        values = {key: "(none)" if v is None else v for key, v in group["group"].items()}
-        named = ", ".join(f"{key}={value}" for key, value in values.items())
-        share = f", of it {group['share']} by this entity" if "share" in group else ""
-        yield f"  {named or 'in all'}: {group['value']} ({group['percent']} %){share}"
-        for sentence in group["why"]:
-            yield f"    {sentence}"
-        alert = group["alert"]
-        if alert:
-            fired = _time(alert["fired_at"])
-            yield f"    alert {alert['alert_id']}: {alert['phase']}, fired {fired}"
-        for throttle in group["throttles"]:
-            yield f"    {throttle['effect']} {throttle['action']}: {throttle['reason']}"
+        yield from _group(group)
     if not told["groups"]:
         yield "  no group used anything in this period"
     yield "  the number, by governor sql:"
     for line in told["sql"].splitlines():
         yield f"    {line}"
+
+
+def _group(group: Mapping[str, Any]) -> Iterator[str]:
+    values = {key: "(none)" if v is None else v for key, v in group["group"].items()}
+    named = ", ".join(f"{key}={value}" for key, value in values.items())
+    share = f", of it {group['share']} by this entity" if "share" in group else ""
+    percent = f" ({group['percent']} %)" if group["percent"] else ""
+    value = group["value"] or group.get("health", "not known")
+    yield f"  {named or 'in all'}: {value}{percent}{share}"
+    for sentence in group["why"]:
+        yield f"    {sentence}"
+    alert = group["alert"]
+    if alert:
+        fired = _time(alert["fired_at"])
+        yield f"    alert {alert['alert_id']}: {alert['phase']}, fired {fired}"
+    if group["reached"] or alert:
+        yield f"    told: {', '.join(group['receivers'])}"
+    for mute in group["mutes"]:
+        yield f"    held back: {mute}"
+    for throttle in group["throttles"]:
+        yield f"    {throttle['effect']} {throttle['action']}: {throttle['reason']}"
+
+
+def _window(told: Mapping[str, Any]) -> Iterator[str]:
+    """Say what the number is made of, and when that begins anew."""
+    resets = f" and resets {_time(told['resets_at'])}" if told["resets_at"] else ""
+    if told["kind"] == "budget":
+        yield f"  counts {told['counts']}, limit {told['limit']} in {told['period']},"
+        yield f"  which began {_time(told['period_start'])}{resets}"
+        return
+    span = f"{_time(told['period_start'])} to {_time(told['window_end'])}"
+    yield f"  its number is in {told['counts']}, over {span}{resets}"
+    yield f"  judged every {told['every_s']:g} s"
 
 
 def _time(value: Any) -> str:

@@ -15,12 +15,14 @@ from governor.adapters.duckdb.scratch import Scratch
 from governor.cli.options import AsJson, ConfigFile
 from governor.cli.problems import EXIT_WRONG, count, problem_lines, problem_rows
 from governor.core.errors import ConfigError
+from governor.core.routing import Routing
 from governor.core.rules.shared import Rule
 from governor.documents import Problem
 from governor.documents.sections import suggestion
 from governor.rehearsal.testfile import TestFile, find_tests, read_tests
 from governor.rehearsal.trial import Outcome, carry_out
 from governor.rulebook import check as check_files
+from governor.rulebook.files import ROUTING
 from governor.settings import load
 
 EXIT_FAILED: Final = 1
@@ -57,7 +59,7 @@ def run_tests(
     results = [
         (file, outcome, seconds)
         for file in files
-        for outcome, seconds in _outcomes(file, rules[file.path], run)
+        for outcome, seconds in _outcomes(file, rules[file.path], _routing(file), run)
     ]
     if not results:
         raise ConfigError("there is no such test; tests stand in *.test.yaml beside the rules")
@@ -101,13 +103,24 @@ def _refuse(problems: list[Problem], files: Sequence[TestFile], *, as_json: bool
     raise typer.Exit(EXIT_WRONG)
 
 
+def _routing(file: TestFile) -> Routing | None:
+    """Return who is told by the `routing.yaml` beside a file of tests; it is right or not there."""
+    beside = file.path.parent / ROUTING
+    if not beside.exists():
+        return None
+    checked = check_files([file.path.parent])
+    if checked.routing is None or checked.routing.problems:
+        raise ConfigError(f"{beside} is wrong; see governor rules check {file.path.parent}")
+    return checked.routing.routing
+
+
 def _outcomes(
-    file: TestFile, rules: Sequence[Rule], run: str | None
+    file: TestFile, rules: Sequence[Rule], routing: Routing | None, run: str | None
 ) -> Iterator[tuple[Outcome, float]]:
     for each in file.tests:
         if run is None or re.search(run, each.name):
             began = time.perf_counter()
-            yield carry_out(each, rules, Scratch), time.perf_counter() - began
+            yield carry_out(each, rules, Scratch, routing), time.perf_counter() - began
 
 
 def _row(file: TestFile, outcome: Outcome, seconds: float) -> dict[str, Any]:

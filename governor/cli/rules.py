@@ -20,6 +20,7 @@ from governor.cli.problems import (
     sarif,
 )
 from governor.cli.rule_diff import diff
+from governor.cli.rule_route import route
 from governor.cli.rule_tests import run_tests
 from governor.core.errors import ConfigError
 from governor.rulebook import Checked
@@ -39,6 +40,7 @@ app.command("test")(run_tests)
 app.command()(backtest)
 app.command()(diff)
 app.command()(explain)
+app.command()(route)
 
 
 @app.command()
@@ -112,7 +114,13 @@ def _document(checked: Checked) -> dict[str, Any]:
 
 
 def _lines(checked: Checked) -> Iterator[str]:
-    yield from problem_lines(checked.problems, {file.path: file.raw for file in checked.files})
+    raw = {file.path: file.raw for file in checked.files}
+    if checked.routing is not None:
+        raw[checked.routing.path] = checked.routing.raw
+    yield from problem_lines(checked.problems, raw)
+    if checked.routing is not None:
+        wrong = len(checked.routing.problems)
+        yield f"{checked.routing.path}: routing, {count(wrong, 'problem') if wrong else 'ok'}"
     for file in checked.files:
         wrong = sum(problem.path == file.path for problem in checked.problems)
         outcome = count(wrong, "problem") if wrong else "ok"

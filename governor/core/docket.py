@@ -16,6 +16,7 @@ from governor.core.directives import Directive, Effect
 from governor.core.enforcement import Issue, directives_for, released
 from governor.core.notifications import ENDINGS, Notice, line_text, notice_of
 from governor.core.periods import Period
+from governor.core.routing import Facts, Routing, facts_of, facts_of_alert
 from governor.core.rules.shared import Mode, Rule
 
 _TOLD: Final = (Mode.NOTIFY, Mode.ENFORCE)
@@ -28,13 +29,15 @@ LastNotices = Callable[[Sequence[str]], Mapping[str, Notice]]
 class Docket:
     """Alerts of the periods that are not over, their lines as people read them, directives.
 
-    `versions` gives the next versions of directives; without it none is issued.
+    `versions` gives the next versions of directives; without it none is issued. `held` are the
+    alerts of which something is to be told and is held back.
     """
 
     alerts: dict[AlertKey, Alert] = field(default_factory=dict)
     lines: dict[str, tuple[str, ...]] = field(default_factory=dict)
     directives: dict[str, Directive] = field(default_factory=dict)
     versions: Iterator[int] | None = None
+    held: set[AlertKey] = field(default_factory=set)
     _of_alert: dict[str, dict[str, Directive]] = field(default_factory=dict)
 
     def standing(self, alert: str) -> dict[str, Directive]:
@@ -69,10 +72,34 @@ class Docket:
         for total, period, crossed in draft.marks:
             total.mark(period, crossed)
         self.alerts.update(draft.alerts)
+        self.held = (self.held - draft.told) | draft.held
         self.put(draft.directives.values())
         for key, transitions in draft.transitions.items():
             if rule := draft.rules.get(key.rule):
                 self.lines[key.id] = (*self.lines.get(key.id, ()), *_said(transitions, rule))
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Who there is to be told, and who is told of what."""
+
+    everybody: tuple[str, ...] = ()
+    routing: Routing = field(default_factory=Routing)
+
+    def addressed(self, notice: Notice) -> Notice:
+        """Return a notice with its receivers."""
+        if notice.to is not None or not self.routing.routes:
+            return notice
+        return replace(notice, to=self.routing.receivers_for(facts_of(notice), self.everybody))
+
+    def mutes(
+        self, notice: Notice, now: datetime, firing: Callable[[], Iterable[Facts]]
+    ) -> list[str]:
+        """Return what holds a notice back."""
+        routing = self.routing
+        if not (routing.silences or routing.quiets or routing.inhibitions):
+            return []
+        return routing.mutes(facts_of(notice), now, firing() if routing.inhibitions else ())
 
 
 class Draft:
@@ -84,8 +111,12 @@ class Draft:
         rules: Mapping[str, Rule],
         now: datetime,
         evidence: Mapping[str, str],
+        telling: Telling,
     ) -> None:
         self.rules = rules
+        self.held: set[AlertKey] = set()
+        self.told: set[AlertKey] = set()
+        self._telling = telling
         self.alerts: dict[AlertKey, Alert] = {}
         self.transitions: dict[AlertKey, list[Transition]] = {}
         self.directives: dict[str, Directive] = {}
@@ -146,7 +177,11 @@ class Draft:
         changed = [alert for alert in self.alerts.values() if self._changed(alert)]
         muted = [_message(alert) for alert in changed if self._spoken_for(alert) is None]
         last = last_notices(muted) if muted else {}
-        told = [self._notice(alert, last.get(_message(alert))) for alert in changed]
+        told = [
+            self._routed(alert, notice)
+            for alert in changed
+            if (notice := self._notice(alert, last.get(_message(alert))))
+        ]
         return Decisions(
             alerts=tuple(self.alerts.values()),
             lines=tuple(
@@ -154,10 +189,35 @@ class Draft:
                 for key, lines in self.transitions.items()
                 for line in lines
             ),
-            notices=(*self.notices, *(notice for notice in told if notice)),
+            notices=(
+                *(self._telling.addressed(notice) for notice in self.notices),
+                *(notice for notice in told if notice),
+            ),
             directives=tuple(self.directives.values()),
             audit=tuple(self.audit),
         )
+
+    def tell_held(self, alert: Alert) -> None:
+        """Have people told of an alert that was held back."""
+        self._have_told(alert)
+
+    def _routed(self, alert: Alert, notice: Notice) -> Notice | None:
+        """Return a notice with who is told; None where it is held back, which no end is."""
+        if notice.resolved is not None:
+            self.told.add(alert.key)
+            return replace(notice, to=())
+        if self._telling.mutes(notice, self._now, self._firing):
+            self.held.add(alert.key)
+            return None
+        self.told.add(alert.key)
+        return self._telling.addressed(notice)
+
+    def _firing(self) -> Iterator[Facts]:
+        """Yield the facts of all that fires, as this draft has it."""
+        for alert in (self._docket.alerts | self.alerts).values():
+            rule = self.rules.get(alert.key.rule)
+            if rule and alert.is_open and alert.fired_at and alert.mode in _TOLD:
+                yield facts_of_alert(alert, rule)
 
     def _issue(self) -> Issue | None:
         versions = self._docket.versions

@@ -26,7 +26,8 @@ class Notice:
 
     `message` is the same for every notice of an episode: a receiver that can edit shows one
     message. `resolved` is why it is over, None while it is open. `throttles` are plain lines of
-    what is being slowed, `history` one line for each threshold crossed.
+    what is being slowed, `history` one line for each threshold crossed. `to` are the receivers that
+    are to be told, None for all; those that were told of its message before are told in any case.
     """
 
     message: str
@@ -51,6 +52,8 @@ class Notice:
     throttles: tuple[str, ...] = ()
     runbook: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    kind: str = ""
+    to: tuple[str, ...] | None = None
 
 
 def notice_of(
@@ -101,6 +104,7 @@ def notice_of(
         throttles=throttles,
         runbook=rule.runbook,
         labels=tuple(rule.labels.items()),
+        kind=rule.kind,
     )
 
 

@@ -23,7 +23,9 @@ from governor.adapters.kafka.directives import (
 from governor.core.decisions import AuditRow
 from governor.daemon import answers, explaining
 from governor.daemon.judging import Judging
+from governor.daemon.parts import channel_of
 from governor.daemon.pricing import Pricing
+from governor.daemon.telling import Telling
 from governor.loops.deliver import Deliver, Receiver
 from governor.loops.enforce import Enforce, Publisher
 from governor.loops.ingest import Ingest
@@ -89,9 +91,13 @@ class Acting:
             refused=telemetry.PRICES_REJECTED,
         )
         self._rerate = Rerate(pricing, ask=ingest.ask, now=now)
-        self._delivers = [
-            Deliver(receiver, state, ask=ingest.ask, now=now) for receiver in receivers
-        ]
+        self._telling = Telling(
+            receivers,
+            make=lambda receiver: Deliver(receiver, state, ask=ingest.ask, now=now),
+            channel=partial(channel_of, settings),
+        )
+        self._telling.check(judging.evaluate.routing)
+        self._telling.use(judging.evaluate.routing)
 
     def open(self, stack: ExitStack, stop: threading.Event) -> None:
         """Start the threads; the stack joins them after `stop` is set."""
@@ -106,11 +112,12 @@ class Acting:
             ("reload", self._reload.run),
             ("reprice", self._reprice.run),
             ("rerate", self._rerate.run),
-            *((f"deliver-{d.name}", d.run) for d in self._delivers),
         ):
             thread = threading.Thread(target=loop, args=(stop,), name=name, daemon=True)
             thread.start()
             stack.callback(thread.join, JOIN_TIMEOUT_S)
+        self._telling.open()
+        stack.callback(self._telling.close)
         stack.callback(self._wake)
         if threading.current_thread() is threading.main_thread():
             before = signal.signal(signal.SIGHUP, lambda *_: self._wake())
@@ -120,8 +127,7 @@ class Acting:
     def troubles(self) -> list[str]:
         """What keeps it from acting, in plain lines."""
         found = [self._enforce.trouble, self._reload.trouble, self._reprice.trouble]
-        found += [deliver.trouble for deliver in self._delivers]
-        return [trouble for trouble in found if trouble]
+        return [*(trouble for trouble in found if trouble), *self._telling.troubles]
 
     def _wake(self) -> None:
         self._reload.wake()
@@ -129,8 +135,10 @@ class Acting:
 
     def _apply(self, caller: Caller) -> None:
         loaded = self._judging.load()
+        self._telling.check(loaded.routing)
         row = self._audit(caller, "rules.reload", loaded.digest[:12], "loaded")
         self._ingest.ask(lambda: self._judging.put_in_force(loaded, row))
+        self._telling.use(loaded.routing)
         self._judging.loaded(loaded)
 
     def _apply_prices(self, caller: Caller) -> None:
@@ -178,8 +186,10 @@ class Acting:
     def _explained(self, call: Call) -> Any:
         def answer() -> Any:
             with self._state.numbers() as numbers:
-                rules = self._judging.evaluate.rules
-                return explaining.answer(numbers, rules, call.fields, self._now())
+                evaluate = self._judging.evaluate
+                return explaining.answer(
+                    numbers, evaluate.rules, call.fields, self._now(), evaluate.routing
+                )
 
         target = call.fields.get("rule", "")[:60]
         self._ingest.ask(

@@ -8,6 +8,7 @@ from typing import Any, Final
 from governor.adapters.duckdb.explaining import Amount, Numbers, amounts_sql
 from governor.core.errors import ConfigError
 from governor.core.periods import Period
+from governor.core.routing import Routing
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Rule
 from governor.core.scopes import DIMENSIONS
@@ -23,6 +24,7 @@ def answer(
     rules: Mapping[str, Rule],
     fields: Mapping[str, str],
     now: datetime,
+    routing: Routing,
 ) -> list[dict[str, Any]]:
     """Answer a request: `rule` with `group.<dimension>`, or `entity.<dimension>`; `at` is a time.
 
@@ -38,12 +40,57 @@ def answer(
         for word in ("group", "entity")
     }
     if chosen["entity"]:
-        return explain_entity(numbers, rules.values(), chosen["entity"], at)
+        found = explain_entity(numbers, rules.values(), chosen["entity"], at)
+        return [_with_routes(numbers, each, rules, routing, at) for each in found]
     name = fields.get("rule", "")
     if name not in rules:
         raise ConfigError(f"there is no rule {name[:60]!r}{suggestion(name, rules)}")
     group = {key: value or None for key, value in chosen["group"].items()}
-    return [explain_rule(numbers, rules[name], group, at)]
+    explained = explain_rule(numbers, rules[name], group, at)
+    return [_with_routes(numbers, explained, rules, routing, at)]
+
+
+def _with_routes(
+    numbers: Numbers,
+    explained: dict[str, Any],
+    rules: Mapping[str, Rule],
+    routing: Routing,
+    at: datetime,
+) -> dict[str, Any]:
+    """Say of each group who is told, and what holds that back."""
+    rule = rules[explained["rule"]]
+    firing = list(_firing(numbers, rules))
+    for group in explained["groups"]:
+        alert = group["alert"]
+        reached = [t["level"] for t in explained["thresholds"] if t["at"] == group["reached"]]
+        level = (alert or {}).get("level") or (reached[0] if reached else "info")
+        facts = {
+            **rule.labels,
+            **group["group"],
+            "rule": rule.id,
+            "owner": rule.owner,
+            "kind": rule.kind,
+            "level": level,
+            "mode": rule.mode.value,
+        }
+        group["receivers"] = list(routing.receivers_for(facts, ("everybody",)))
+        group["mutes"] = routing.mutes(facts, at, firing)
+    return explained
+
+
+def _firing(numbers: Numbers, rules: Mapping[str, Rule]) -> Iterator[dict[str, str | None]]:
+    for row in numbers.firing():
+        rule = rules.get(row["rule"])
+        if rule is not None and len(row["group"]) == len(rule.per):
+            yield {
+                **rule.labels,
+                **dict(zip(rule.per, row["group"], strict=True)),
+                "rule": rule.id,
+                "owner": rule.owner,
+                "kind": rule.kind,
+                "level": row["level"],
+                "mode": row["mode"],
+            }
 
 
 def moment(text: str) -> datetime:

@@ -14,7 +14,6 @@ from governor.core.batches import Batch, Stored
 from governor.core.decisions import AuditRow
 from governor.core.directives import Directive
 from governor.core.errors import ConfigError
-from governor.core.rules.shared import Rule
 from governor.daemon.refusals import RULES, Refusals
 from governor.loops.evaluate import Evaluate
 from governor.loops.ingest import Judge
@@ -79,9 +78,11 @@ class Judging:
         self._keep_at = keep_at
         self.issued: queue.SimpleQueue[Sequence[Directive]] = queue.SimpleQueue()
         self._in_force: str | None = None
+        first = self._first_rules()
         self.evaluate = Evaluate(
             state,
-            self._first_rules(),
+            first.rules if first else (),
+            routing=first.routing if first else None,
             now=now,
             complete=complete,
             follow_events=follow_events,
@@ -111,10 +112,10 @@ class Judging:
 
     def put_in_force(self, loaded: rulebook.Rulebook, row: AuditRow) -> None:
         """Judge by these rules from now on, and tell people that the files are right."""
-        self.evaluate.reload(loaded.rules, [row])
+        self.evaluate.reload(loaded.rules, [row], loaded.routing)
         self.refusals.tell(None)
 
-    def _first_rules(self) -> Sequence[Rule]:
+    def _first_rules(self) -> rulebook.Rulebook | None:
         """Return the rules of the files, or where those are wrong the last that were good.
 
         The reload loop then says what is wrong: it finds the files not in force.
@@ -123,7 +124,7 @@ class Judging:
         if not path.exists() and path == DEFAULT_RULES:
             _log.warning("rules.missing", path=str(path), advice="write rules/*.yaml")
             self._in_force = rulebook.digest(path)
-            return ()
+            return None
         try:
             loaded = rulebook.load(path)
         except ConfigError:
@@ -131,7 +132,7 @@ class Judging:
             if good is None:
                 raise
             telemetry.RULES_LOADED.set(len(good.rules))
-            return good.rules
+            return good
         self.loaded(loaded)
         self._in_force = loaded.digest
-        return loaded.rules
+        return loaded

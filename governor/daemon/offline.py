@@ -28,9 +28,10 @@ def explain(settings: Settings, fields: Mapping[str, str]) -> list[dict[str, Any
     path = settings.store.path
     if not path.exists():
         raise ConfigError(f"{path} does not exist yet; start governor run, or see store.path")
-    rules = {rule.id: rule for rule in rulebook.load(settings.rules.path).rules}
+    book = rulebook.load(settings.rules.path)
+    rules = {rule.id: rule for rule in book.rules}
     with numbers_of(path) as numbers:
-        return explaining.answer(numbers, rules, fields, WallClock().at(None))
+        return explaining.answer(numbers, rules, fields, WallClock().at(None), book.routing)
 
 
 def rerate(

@@ -18,6 +18,7 @@ from governor.adapters.kafka.source import UsageSource
 from governor.adapters.prices import Catalogue
 from governor.core.admission import Window
 from governor.core.positions import PartitionId
+from governor.core.routing import SlackChannel
 from governor.core.tariffs import Tariffs
 from governor.daemon.clocks import EventClock, WallClock
 from governor.daemon.judging import Judging
@@ -186,6 +187,20 @@ def receivers_of(settings: Settings) -> list[Receiver]:
         url = slack.webhook_url.get_secret_value()
         receivers.append(SlackWebhook(url=url, timeout_s=timeout_s))
     return receivers
+
+
+def channel_of(settings: Settings, channel: SlackChannel) -> Receiver | None:
+    """Return what tells a channel of `routing.yaml`; None where no bot is set up."""
+    slack = settings.slack
+    if not slack.bot_token:
+        return None
+    return SlackBot(
+        name=channel.name,
+        token=slack.bot_token.get_secret_value(),
+        channel=channel.channel,
+        base_url=slack.base_url,
+        timeout_s=slack.timeout.total_seconds(),
+    )
 
 
 def judging_of(

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from governor.core.decisions import Line
 from governor.core.directives import Directive
 from governor.core.notifications import Notice
+from governor.core.routing import Routing
 from governor.core.rules.shared import Rule
 from governor.core.totals import Mask, Sums
 from governor.loops.evaluate import Evaluate
@@ -47,6 +48,7 @@ class Rehearsal:
         start: datetime,
         facts: Facts | None = None,
         before: Before | None = None,
+        routing: Routing | None = None,
     ) -> None:
         self.now = start
         self.lines: list[Line] = []
@@ -58,7 +60,8 @@ class Rehearsal:
             rules,
             now=lambda: self.now,
             follow_events=False,
-            receivers=(RECEIVER,),
+            receivers=() if routing and routing.routes else (RECEIVER,),
+            routing=routing,
             publish=self._publish,
             audits=False,
             say=self.lines.extend,

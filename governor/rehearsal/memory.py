@@ -1,6 +1,7 @@
 """The ledger of a rehearsal: what is decided stands in memory, and usage is handed in once."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -74,10 +75,12 @@ class Memory:
         self._before = before
         self._heard = heard
         self._last: dict[str, Notice] = {}
+        self._told: dict[str, dict[str, None]] = {}
 
     def forget(self) -> None:
         """Forget what was said."""
         self._last.clear()
+        self._told.clear()
 
     def alerts(self, open_or_after: datetime) -> Sequence[Alert]:
         """Return none: a rehearsal begins with nothing."""
@@ -132,12 +135,16 @@ class Memory:
         return None
 
     def commit(self, number: int, decisions: Decisions, receivers: Sequence[str]) -> None:
-        """Hand on what would be told."""
+        """Hand on what would be told, and to whom; who was told before is told of a change."""
         self.decided = number
         for notice in decisions.notices:
-            first = notice.message not in self._last
-            self._last[notice.message] = notice
-            self._heard(notice, first=first)
+            told = self._told.setdefault(notice.message, {})
+            fresh = receivers if notice.to is None else notice.to
+            told.update(dict.fromkeys(fresh))
+            if told:
+                first = notice.message not in self._last
+                self._last[notice.message] = notice
+                self._heard(replace(notice, to=tuple(told)), first=first)
 
     def recall(self) -> None:
         """Do nothing: every commit is made."""

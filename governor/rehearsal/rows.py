@@ -1,11 +1,14 @@
 """What happened in a rehearsal as rows, for people, scripts and tests alike."""
 
-from typing import Any
+from typing import Any, Final
 
 from governor.core.decisions import Line
 from governor.core.notifications import Notice
 from governor.core.rules.shared import Rule
 from governor.rehearsal import Directed, Told
+
+_NOBODY: Final = ("log", "rehearsal")
+"""Receivers that nobody reads."""
 
 
 def line_row(line: Line, rule: Rule) -> dict[str, Any]:
@@ -53,6 +56,7 @@ def told_row(told: Told) -> dict[str, Any]:
         "at": told.at,
         "rule": told.notice.rule,
         "op": "post" if told.first else "update",
+        "to": ", ".join(name for name in told.notice.to or () if name not in _NOBODY),
         "level": str(told.notice.level),
         "text": text_of(told.notice),
     }

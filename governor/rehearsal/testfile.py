@@ -36,7 +36,7 @@ TRANSITION_KEYS: Final = (
     *("at", "rule", "group", "what", "level", "threshold", "reason", "value"),
 )
 ACTION_KEYS: Final = ("at", "rule", "action", "effect", "each", "rate")
-MESSAGE_KEYS: Final = ("at", "rule", "op", "level", "contains")
+MESSAGE_KEYS: Final = ("at", "rule", "op", "to", "level", "contains")
 
 MAX_TESTS: Final = 200
 MAX_EVENTS: Final = 100_000

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from governor.core.business import BUSINESS_DIMENSIONS
 from governor.core.periods import BUCKET
+from governor.core.routing import Routing
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
 from governor.core.rules.shared import Rule
@@ -52,11 +53,16 @@ class Outcome:
         return not self.differences
 
 
-def carry_out(test: Test, rules: Sequence[Rule], notebook: Callable[[], Notebook]) -> Outcome:
+def carry_out(
+    test: Test,
+    rules: Sequence[Rule],
+    notebook: Callable[[], Notebook],
+    routing: Routing | None = None,
+) -> Outcome:
     """Run a test on rules; where one asks questions, a fresh `notebook` answers them."""
     run = [rule for rule in rules if not test.only or rule.id in test.only]
     with _facts(run, notebook) as facts:
-        rehearsal = Rehearsal(run, test.start, facts)
+        rehearsal = Rehearsal(run, test.start, facts, routing=routing)
         for at, together in groupby(_in_order(test), key=lambda due: due[0]):
             _happen(rehearsal, facts, test.start + at, [each for _, _, each in together])
         rehearsal.pass_to(test.start + test.until)
@@ -178,7 +184,7 @@ def _fits(wanted: Wanted, row: Mapping[str, Any], start: datetime) -> bool:
 _SHOWN: Final = {
     "transitions": ("rule", "group", "what", "level", "threshold", "value", "reason"),
     "actions": ("rule", "action", "effect", "each", "rate"),
-    "messages": ("rule", "op", "level", "text"),
+    "messages": ("rule", "op", "to", "level", "text"),
 }
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from governor.core.errors import ConfigError
+from governor.core.routing import Routing
 from governor.core.rules.shared import Rule
-from governor.documents import Problem, read_document
-from governor.rulebook.files import digest, digest_of, find
+from governor.documents import Document, Problem, read_document
+from governor.rulebook.files import ROUTING, digest, digest_of, find
 from governor.rulebook.kinds import KINDS
+from governor.rulebook.routing import RoutingFile, read_routing
 from governor.rulebook.rulefile import RuleFile, read_rules
 
 __all__ = ["KINDS", "Checked", "Problem", "RuleFile", "Rulebook", "check", "digest", "load"]
@@ -25,12 +27,13 @@ MAX_SHOWN_PROBLEMS: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Rulebook:
-    """Rules that were checked together.
+    """Rules and routing that were checked together.
 
     `digest` names the content of the `files` they are from, `contents` holds it, in that order.
     """
 
     rules: tuple[Rule, ...]
+    routing: Routing
     digest: str
     files: tuple[Path, ...]
     contents: tuple[bytes, ...]
@@ -41,6 +44,7 @@ class Checked:
     """What was found in the files, and every problem, in the order of files and lines."""
 
     files: tuple[RuleFile, ...]
+    routing: RoutingFile | None
     problems: tuple[Problem, ...]
 
 
@@ -51,18 +55,23 @@ def load(path: Path) -> Rulebook:
         lines = [str(problem) for problem in checked.problems[:MAX_SHOWN_PROBLEMS]]
         more = len(checked.problems) - len(lines)
         raise ConfigError("\n".join([*lines, *([f"and {more} more problems"] if more else [])]))
+    by_path = {file.path: file.raw for file in checked.files}
+    if checked.routing:
+        by_path[checked.routing.path] = checked.routing.raw
+    found = [file for file in find([path])[0] if file in by_path]
     return Rulebook(
         rules=tuple(rule for file in checked.files for rule in file.rules),
-        digest=digest_of((file.path, file.raw) for file in checked.files),
-        files=tuple(file.path for file in checked.files),
-        contents=tuple(file.raw for file in checked.files),
+        routing=checked.routing.routing if checked.routing else Routing(),
+        digest=digest_of((file, by_path[file]) for file in found),
+        files=tuple(found),
+        contents=tuple(by_path[file] for file in found),
     )
 
 
 def check(paths: Sequence[Path]) -> Checked:
     """Read folders and files as one rulebook and return what is in them and all that is wrong."""
     found, problems = find(paths)
-    files: list[RuleFile] = []
+    documents: list[Document] = []
     size = 0
     for path in found:
         document = read_document(path, "rule file")
@@ -70,10 +79,29 @@ def check(paths: Sequence[Path]) -> Checked:
         if size > MAX_TOTAL_BYTES:
             problems.append(Problem(path, 0, 0, "with it the rule files are more than 2 MB in all"))
             break
-        files.append(read_rules(document))
+        documents.append(document)
+    files = [read_rules(each) for each in documents if each.path.name != ROUTING]
     problems += [problem for file in files for problem in file.problems]
     problems += _repeated(files)
-    return Checked(tuple(files), tuple(sorted(set(problems))))
+    routing = _routing([each for each in documents if each.path.name == ROUTING], files, problems)
+    return Checked(tuple(files), routing, tuple(sorted(set(problems))))
+
+
+def _routing(
+    documents: Sequence[Document], files: Sequence[RuleFile], problems: list[Problem]
+) -> RoutingFile | None:
+    """Read who is told, where it is said; once."""
+    if not documents:
+        return None
+    first, *others = documents
+    problems += [
+        Problem(other.path, 0, 0, f"is a second one beside {first.path}; keep one")
+        for other in others
+    ]
+    labels = {name for file in files for rule in file.rules for name in rule.labels}
+    read = read_routing(first, sorted(labels))
+    problems += read.problems
+    return read
 
 
 def _repeated(files: Sequence[RuleFile]) -> list[Problem]:

@@ -10,6 +10,8 @@ from governor.documents import Problem, read_bytes
 
 SUFFIXES: Final = (".yaml", ".yml")
 TEST_SUFFIXES: Final = tuple(f".test{suffix}" for suffix in SUFFIXES)
+ROUTING: Final = "routing.yaml"
+"""Who is told: a file among the rule files that holds no rules."""
 MAX_FILES: Final = 100
 MAX_FOLDERS: Final = 100
 
@@ -55,7 +57,7 @@ def _below(folder: Path, problems: list[Problem]) -> list[Path]:
             limit = f"{MAX_FILES} rule files or {MAX_FOLDERS} folders"
             problems.append(Problem(folder, 0, 0, f"holds more than {limit}"))
             return files[:MAX_FILES]
-    if not files:
+    if not any(file.name != ROUTING for file in files):
         problems.append(Problem(folder, 0, 0, "holds no rule file (*.yaml)"))
     return files
 

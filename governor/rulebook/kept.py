@@ -7,6 +7,7 @@ import structlog
 
 from governor.core.errors import ConfigError
 from governor.rulebook import Rulebook, load
+from governor.rulebook.files import ROUTING
 
 _log = structlog.get_logger()
 
@@ -21,7 +22,8 @@ def keep(rulebook: Rulebook, folder: Path) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         for number, content in enumerate(rulebook.contents):
-            (fresh / f"{number:03}.yaml").write_bytes(content)
+            routing = rulebook.files[number].name == ROUTING
+            (fresh / (ROUTING if routing else f"{number:03}.yaml")).write_bytes(content)
         if folder.exists():
             shutil.rmtree(former, ignore_errors=True)
             folder.replace(former)

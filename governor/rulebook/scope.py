@@ -1,5 +1,6 @@
 """`where` of a rule: which usage it is about, as conditions on dimensions."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from governor.core.scopes import DIMENSIONS, Condition, Scope
@@ -25,17 +26,23 @@ def where(node: Node, report: Report) -> Scope:
     """Read `all`, or a mapping such as `{tier: free, feature: {not: evals}}`."""
     if node.value == EVERYTHING:
         return Scope()
+    return conditions("where", node, report, DIMENSIONS, "{tier: free}")
+
+
+def conditions(key: str, node: Node, report: Report, known: Sequence[str], such_as: str) -> Scope:
+    """Read a mapping of known names to conditions."""
     if not isinstance(node.value, dict) or not node.value:
-        report.add(node, f"where must be {EVERYTHING}, or a mapping such as {{tier: free}}")
+        report.add(node, f"{key} must be {EVERYTHING}, or a mapping such as {such_as}")
         return Scope()
-    conditions = []
+    found = []
+    what = "dimension" if known is DIMENSIONS else "name"
     for name, entry in node.value.items():
-        if name in DIMENSIONS:
-            conditions.append(_condition(name, entry.node, report))
+        if name in known:
+            found.append(_condition(name, entry.node, report))
         else:
-            close = suggestion(name, DIMENSIONS) or f"; known: {listed(DIMENSIONS)}"
-            report.add(entry, f"unknown dimension {shown(name)}{close}")
-    return Scope(tuple(conditions))
+            close = suggestion(name, known) or f"; known: {listed(known)}"
+            report.add(entry, f"unknown {what} {shown(name)}{close}")
+    return Scope(tuple(found))
 
 
 def _condition(name: str, node: Node, report: Report, *, negated: bool = False) -> Condition:

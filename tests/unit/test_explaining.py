@@ -18,6 +18,7 @@ from governor.core.rules.shared import Mode
 from governor.core.scopes import Condition, Scope
 from governor.daemon import explaining
 from tests.unit.site import NOON, Clock, Site, budget, opened
+from tests.unit.test_gauges import absence, query, ratio, tell
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def asked(site: Site, **fields: str) -> list[dict[str, Any]]:
     """Explain as the daemon does."""
     named = {name.replace("__", "."): value for name, value in fields.items()}
     with site.state.numbers() as numbers:
-        return explaining.answer(numbers, site.evaluate.rules, named, site.clock.now)
+        evaluate = site.evaluate
+        return explaining.answer(numbers, evaluate.rules, named, site.clock.now, evaluate.routing)
 
 
 def test_a_group_is_explained(site: Site) -> None:
@@ -186,3 +188,41 @@ def test_the_command_without_a_daemon(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "no rule counted its usage" in run("--entity", "user=zoe", *when)
     assert "name a rule, or --entity" in run()
     assert "write name=value" in run("users", "--group", "ann")
+
+
+def test_rules_that_are_judged_from_time_to_time(tmp_path: Path) -> None:
+    """Number, window, what it lacks to count, the SQL; the same as was judged."""
+    rules = [
+        ratio(per=("customer",), window=timedelta(days=1)),
+        absence(known=(("search",),)),
+        query(),
+    ]
+    midnight = NOON + timedelta(hours=12)
+    with opened(tmp_path / "g.duckdb", rules, Clock(NOON)) as site:
+        site.spend(30, customer="acme", feature="chat", status="error")
+        tell(site, 100, midnight - timedelta(days=1), midnight, customer="acme")
+        site.turn(midnight + timedelta(hours=1))
+        (found,) = asked(site, rule="margin")
+        (group,) = found["groups"]
+        assert (group["value"], group["reached"], group["alert"]["phase"]) == (
+            "30.0%",
+            "25%",
+            "firing",
+        )
+        assert found["window_end"] == midnight
+        for question in found["sql"].split(";\n"):
+            assert site.ask(f"SELECT count(*) FROM (\n{question})") == [(1,)]
+        (found,) = asked(site, rule="margin", group__customer="nobody")
+        assert found["groups"][0]["health"] == "guarded"
+        (found,) = asked(site, rule="quiet")
+        assert {(g["group"]["feature"], g["value"]) for g in found["groups"]} == {
+            ("chat", "13h"),
+            ("search", "7d"),
+        }
+        (found,) = asked(site, rule="waste", at=(NOON + timedelta(minutes=30)).isoformat())
+        assert [(g["value"], g["receivers"]) for g in found["groups"]] == [
+            ("30.00 USD", ["everybody"])
+        ]
+        assert "FROM usage" in found["sql"]
+        touching = asked(site, entity__customer="acme")
+        assert {each["rule"] for each in touching} == {"margin"}

@@ -35,9 +35,10 @@ _log = structlog.get_logger()
 class SlackBot:
     """Posts to one channel and edits what it posted; see docs/how-to/tell-slack.md for scopes."""
 
-    name: Final = "slack"
-
-    def __init__(self, *, token: str, channel: str, base_url: str, timeout_s: float) -> None:
+    def __init__(
+        self, *, token: str, channel: str, base_url: str, timeout_s: float, name: str = "slack"
+    ) -> None:
+        self.name: Final = name
         self._client = Client(token=token, base_url=base_url, timeout_s=timeout_s)
         self._channel = channel
         self._blind = False

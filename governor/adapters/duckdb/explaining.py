@@ -43,16 +43,16 @@ class Amount:
 
 
 def sql_of(rule: Rule, start: datetime, end: datetime) -> str:
-    """Return the questions behind the number of a gauge, for a window."""
+    """Return the questions behind the number of a gauge, for a window, ready to be asked."""
+    first, last = (f"TIMESTAMPTZ '{at.isoformat()}'" for at in (start, end))
     if isinstance(rule, Query):
-        bounds = f"-- $from is {start.isoformat()}, $to is {end.isoformat()}"
-        return f"{bounds}\n{rule.sql.strip()}"
+        return rule.sql.strip().replace("$from", first).replace("$to", last)
     if isinstance(rule, Ratio):
         above = amounts_sql(rule, start, end, {})
         if not rule.denominator.is_told:
             return above
-        bounds = f"-- $1 is {start.isoformat()}, $2 is {end.isoformat()}"
-        return f"{above};\n{bounds}\n{stated_sql(rule).strip()}"
+        below = stated_sql(rule).strip().replace("$1", first).replace("$2", last)
+        return f"{above};\n{below}"
     return amounts_sql(rule, start, end, {})
 
 
@@ -115,6 +115,17 @@ class Numbers:
         ).to_arrow_table()
         found: list[dict[str, Any]] = rows.to_pylist()
         return found[0] if found else None
+
+    def firing(self) -> list[dict[str, Any]]:
+        """Return all alerts that fire: rule, values of the group, level, mode."""
+        rows = self._connection.execute(
+            'SELECT rule, "group", level, mode FROM alerts'
+            " WHERE phase IN ('firing', 'recovering') AND mode IN ('notify', 'enforce')"
+        ).fetchall()
+        return [
+            {"rule": rule, "group": json.loads(group), "level": level, "mode": mode}
+            for rule, group, level, mode in rows
+        ]
 
     def throttles_of(self, alert: str, at: datetime) -> Sequence[dict[str, Any]]:
         """Return the newest version of each directive of an alert that has not ended at a time."""

@@ -52,6 +52,7 @@ MESSAGES: Final = pa.schema(
         *((name, pa.string()) for name in ("receiver", "message", "body")),
         ("wanted", pa.int32()),
         ("wanted_at", _TIME),
+        ("begun", pa.bool_()),
     ]
 )
 DIRECTIVES: Final = pa.schema(

@@ -304,7 +304,11 @@ def _want(
     receivers: Sequence[str],
     now: datetime,
 ) -> None:
-    """Ask that receivers be told. A resolved alert is told only where its episode was to be."""
+    """Ask that receivers be told.
+
+    Those of `receivers` that were to be told of a message before are told of its change; it is
+    begun for those that its notice names.
+    """
     wanted = [
         {
             "receiver": receiver,
@@ -312,6 +316,7 @@ def _want(
             "body": msgspec.json.encode(notice).decode(),
             "wanted": notice.revision,
             "wanted_at": now,
+            "begun": notice.to is None or receiver in notice.to,
         }
         for receiver in receivers
         for notice in notices
@@ -326,8 +331,8 @@ def _want(
             " FROM new_rows n WHERE messages.receiver = n.receiver AND messages.message = n.message"
         )
         connection.execute(
-            "INSERT INTO messages BY NAME SELECT *, 0 AS told, 0 AS attempts, false AS unsure,"
-            " wanted_at AS next_at FROM new_rows n WHERE NOT EXISTS"
+            "INSERT INTO messages BY NAME SELECT * EXCLUDE (begun), 0 AS told, 0 AS attempts,"
+            " false AS unsure, wanted_at AS next_at FROM new_rows n WHERE begun AND NOT EXISTS"
             " (FROM messages m WHERE m.receiver = n.receiver AND m.message = n.message)"
         )
 

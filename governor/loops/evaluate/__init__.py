@@ -19,16 +19,17 @@ from governor.core.batches import Batch, Stored
 from governor.core.books import Total
 from governor.core.decisions import AuditRow, Line
 from governor.core.directives import Directive, Effect, newest_by_key
-from governor.core.docket import Docket, Draft
 from governor.core.errors import TransientError
 from governor.core.gauges import Sighting, sightings
 from governor.core.notifications import Notice
+from governor.core.routing import Routing
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode, Rule
 from governor.core.totals import Mask, Sums, Totals, differences, summable, sums
 from governor.core.verdicts import judge_readings, judge_the_rest, judge_totals, rename
-from governor.loops.evaluate.adding import added_up, overflow_notices, stored_lines
+from governor.loops.evaluate.adding import added_up, overflow_notices
 from governor.loops.evaluate.gauging import Gauging, reading_at
+from governor.loops.evaluate.keeping import Keeping
 from governor.loops.evaluate.ledger import Ledger
 from governor.loops.evaluate.saying import MAX_SHOWN, say
 
@@ -56,26 +57,22 @@ class Evaluate:
         receivers: Sequence[str],
         publish: Callable[[Sequence[Directive]], None],
         complete: Callable[[], datetime | None] | None = None,
+        routing: Routing | None = None,
         audits: bool = True,
         say: Callable[[Sequence[Line]], None] = say,
     ) -> None:
         self._ledger = ledger
         self._audits = audits
-        self._say = say
         self._complete = complete or self._now
         self._sources = tuple(rules)
         self._rules: Mapping[str, Rule] = {}
         self._wall = now
         self._follow_events = follow_events
         self._event_now: datetime | None = None
-        self._receivers = tuple(receivers)
-        self._publish = publish
         self._totals = Totals(())
         self._gauges = Gauging(ledger, (), datetime.min.replace(tzinfo=UTC), self._complete)
         self._reached: dict[Total, None] = {}
-        self._docket = Docket()
-        self._sure = True
-        self._evidence: dict[str, str] = {}
+        self._keeping = Keeping(ledger, receivers, routing or Routing(), publish=publish, say=say)
         self._next_rollover: datetime | None = None
         self._next_audit: datetime | None = None
 
@@ -83,6 +80,11 @@ class Evaluate:
     def rules(self) -> Mapping[str, Rule]:
         """The rules in force, by id, each with the amounts of now."""
         return self._rules
+
+    @property
+    def routing(self) -> Routing:
+        """Who is told of what."""
+        return self._keeping.routing
 
     @property
     def masks(self) -> Sequence[Mask]:
@@ -105,23 +107,29 @@ class Evaluate:
 
         That is when a period ends, what must hold for a while has held, or a rule is due.
         """
-        held = self._docket.holding_until(self._rules)
-        return min([*held, *filter(None, (self._next_rollover, self._gauges.due_at))], default=None)
+        held = self._keeping.docket.holding_until(self._rules)
+        others = (self._next_rollover, self._gauges.due_at, self._unmuted_at())
+        return min([*held, *filter(None, others)], default=None)
+
+    def _unmuted_at(self) -> datetime | None:
+        """Return when what is held back may be held no more."""
+        held = self._keeping.docket.held
+        return self._keeping.routing.next_change(self._now()) if held else None
 
     @property
     def alerts(self) -> Sequence[tuple[Alert, int]]:
         """Alerts of periods that are not over, each with the amount of now."""
-        return [(alert, self._amount(alert)) for alert in self._docket.alerts.values()]
+        return [(alert, self._amount(alert)) for alert in self._keeping.docket.alerts.values()]
 
     @property
     def directives(self) -> Sequence[Directive]:
         """The newest version of each directive that has not ended."""
-        return list(self._docket.directives.values())
+        return list(self._keeping.docket.directives.values())
 
     @property
     def enforces(self) -> bool:
         """Whether a rule may act, or what one did still stands."""
-        return bool(self._docket.directives) or any(
+        return bool(self._keeping.docket.directives) or any(
             rule.mode is Mode.ENFORCE for rule in self.rules.values()
         )
 
@@ -133,12 +141,23 @@ class Evaluate:
         if self._follow_events and (newest := self._ledger.newest()):
             self._event_now = min(newest, self._wall())
         now = self._now()
-        self._recall(now, {rule.id: rule for rule in self._sources})
+        self._keeping.recall(now, {rule.id: rule for rule in self._sources})
         self._take_up(self._sources, now)
 
-    def reload(self, rules: Iterable[Rule], audit: Sequence[AuditRow] = ()) -> None:
+    def reload(
+        self,
+        rules: Iterable[Rule],
+        audit: Sequence[AuditRow] = (),
+        routing: Routing | None = None,
+    ) -> None:
         """Put other rules in force: alerts keep their state, and are judged by the new rules."""
-        self._take_up(rules, self._now(), audit)
+        before = self._keeping.routing
+        self._keeping.routing = routing or Routing()
+        try:
+            self._take_up(rules, self._now(), audit)
+        except BaseException:
+            self._keeping.routing = before
+            raise
 
     def adopt(self, records: Iterable[Directive], version: int) -> list[Directive]:
         """Take up what stands on the topic; return what must be published there.
@@ -149,17 +168,17 @@ class Evaluate:
         """
         now = self._now()
         on_topic = newest_by_key(records)
-        draft = self._draft(now)
+        draft = self._keeping.draft(now, self._rules)
         for directive in on_topic.values():
-            known = self._docket.directives.get(directive.id)
+            known = self._keeping.docket.directives.get(directive.id)
             if directive.until > now and (known is None or known.version < directive.version):
                 draft.directives[directive.id] = directive
         top = max([0, version, self._ledger.max_version(), *(d.version for d in on_topic.values())])
-        self._commit(draft, published=True)
-        self._docket.versions = itertools.count(top + 1)
+        self._keeping.commit(draft, published=True)
+        self._keeping.docket.versions = itertools.count(top + 1)
         behind = [
             directive
-            for directive in self._docket.directives.values()
+            for directive in self._keeping.docket.directives.values()
             if directive.id not in on_topic or on_topic[directive.id].version < directive.version
         ]
         self._direct(now)
@@ -210,41 +229,56 @@ class Evaluate:
         """
         now = self._now()
         self.settle()
+        if self._keeping.take_recalled():
+            self._next_rollover = None
         if self._next_rollover is None or now >= self._next_rollover:
             self._roll_over(now)
         if self._audits and (self._next_audit is None or now >= self._next_audit):
             self._audit_totals(now)
-        waiting = [a for a in self._docket.alerts.values() if a.phase is Phase.PENDING]
+        waiting = [a for a in self._keeping.docket.alerts.values() if a.phase is Phase.PENDING]
         totals = [self._totals.get(alert.key.rule, alert.key.group) for alert in waiting]
         self._judge([total for total in totals if total is not None], now)
         self._judge_gauges(self._gauges.take_due(now), now)
+        self._tell_held(now)
+
+    def _tell_held(self, now: datetime) -> None:
+        """Have people told of what was held back and is no more."""
+        if self._keeping.docket.held:
+            draft = self._keeping.draft(now, self._rules)
+            for key in self._keeping.docket.held:
+                alert = self._keeping.docket.alerts.get(key)
+                if alert is not None and alert.is_open:
+                    draft.tell_held(alert)
+                else:
+                    draft.told.add(key)
+            self._keeping.commit(draft)
 
     def release(self, directive_id: str, audit: AuditRow) -> Directive | None:
         """End a throttle because a person asks for it; None where none such stands.
 
         It stays released for the rest of its period.
         """
-        if self._docket.versions is None:
+        if self._keeping.docket.versions is None:
             raise TransientError("the topic of directives has not been read yet; try again")
-        draft = self._draft(self._now())
-        directive = self._docket.directives.get(directive_id)
+        draft = self._keeping.draft(self._now(), self._rules)
+        directive = self._keeping.docket.directives.get(directive_id)
         if directive is not None and directive.effect is Effect.THROTTLE:
             draft.release(directive, reason=f"released by {audit.who}", by=audit.who)
         draft.audit.append(replace(audit, outcome="released" if draft.directives else "not found"))
-        self._commit(draft)
+        self._keeping.commit(draft)
         return draft.directives.get(directive_id)
 
     def audited(self, row: AuditRow) -> None:
         """Store who asked for what."""
-        draft = self._draft(self._now())
+        draft = self._keeping.draft(self._now(), self._rules)
         draft.audit.append(row)
-        self._commit(draft)
+        self._keeping.commit(draft)
 
     def tell(self, notice: Notice) -> None:
         """Have something told that is about governor itself."""
-        draft = self._draft(self._now())
+        draft = self._keeping.draft(self._now(), self._rules)
         draft.notices.append(notice)
-        self._commit(draft)
+        self._keeping.commit(draft)
 
     def drift(self) -> list[str]:
         """Compare the totals with the store; return one line for each that differs."""
@@ -264,13 +298,13 @@ class Evaluate:
         self._gauges = Gauging(self._ledger, judged, now, self._complete)
         self._rules = {rule.id: rule.of(now) for rule in judged}
         try:
-            draft = self._draft(now)
-            rename(draft, self._docket, self._rules, now)
-            self._commit(draft)
+            draft = self._keeping.draft(now, self._rules)
+            rename(draft, self._keeping.docket, self._rules, now)
+            self._keeping.commit(draft)
             self._judge(self._totals, now)
-            draft = self._draft(now)
-            judge_the_rest(draft, self._docket, self._totals, self._rules, now)
-            self._commit(draft)
+            draft = self._keeping.draft(now, self._rules)
+            judge_the_rest(draft, self._keeping.docket, self._totals, self._rules, now)
+            self._keeping.commit(draft)
             self._direct(now)
             for row in audit:
                 self.audited(row)
@@ -284,22 +318,6 @@ class Evaluate:
     def _judged(rules: Iterable[Rule]) -> list[Rule]:
         return [rule for rule in rules if rule.mode is not Mode.OFF]
 
-    def _recall(self, now: datetime, rules: Mapping[str, Rule]) -> None:
-        """Let the docket be what is stored; publish what was stored without our knowing."""
-        self._ledger.recall()
-        known = self._docket
-        self._docket = Docket(versions=known.versions)
-        self._docket.alerts = {alert.key: alert for alert in self._ledger.alerts(now)}
-        self._docket.lines = stored_lines(self._ledger, list(self._docket.alerts), rules)
-        self._docket.put(self._ledger.directives(now))
-        self._next_rollover = None
-        self._sure = True
-        unknown = [
-            d for name, d in self._docket.directives.items() if d != known.directives.get(name)
-        ]
-        if unknown and known.versions is not None:
-            self._publish(unknown)
-
     def _see(self, batch: Batch) -> None:
         if self._follow_events:
             if self._event_now is None:
@@ -308,16 +326,16 @@ class Evaluate:
         for span in batch.spans:
             if span.end > span.start:
                 place = f"{span.partition.topic}/{span.partition.partition}"
-                self._evidence[place] = f"{span.start}-{span.end}"
+                self._keeping.evidence[place] = f"{span.start}-{span.end}"
 
     def _now(self) -> datetime:
         """Return the present; with `follow_events`, that of the newest batch that is stored."""
         return self._event_now or self._wall()
 
     def _judge(self, totals: Iterable[Total], now: datetime) -> None:
-        draft = self._draft(now)
-        full = judge_totals(draft, self._docket, totals, now)
-        self._commit(draft)
+        draft = self._keeping.draft(now, self._rules)
+        full = judge_totals(draft, self._keeping.docket, totals, now)
+        self._keeping.commit(draft)
         if full:
             _log.error("alerts.overflow", alerts=full, advice="see max_alerts of the rules")
             telemetry.ALERTS_OVERFLOWN.inc(full)
@@ -327,20 +345,20 @@ class Evaluate:
         for name in names:
             rule = self.rules[name]
             readings = self._gauges.read(name, now)
-            draft = self._draft(now)
-            full = judge_readings(draft, self._docket, rule, readings, now)
+            draft = self._keeping.draft(now, self._rules)
+            full = judge_readings(draft, self._keeping.docket, rule, readings, now)
             draft.notices += overflow_notices(rule, full, now, self._ledger.notices)
-            self._commit(draft)
+            self._keeping.commit(draft)
 
     def _roll_over(self, now: datetime) -> None:
         """End the alerts of periods that are over, and judge the periods that begin."""
-        draft = self._draft(now)
-        for key, alert in self._docket.alerts.items():
+        draft = self._keeping.draft(now, self._rules)
+        for key, alert in self._keeping.docket.alerts.items():
             if alert.is_open and key.period.end <= now:
                 last = replace(alert, amount=max(alert.amount, self._amount(alert)))
                 draft.take(*end(last, Ending.PERIOD_ENDED, now))
-        self._commit(draft)
-        self._docket.forget(now)
+        self._keeping.commit(draft)
+        self._keeping.docket.forget(now)
         judged = [rule for rule in self._judged(self._sources) if isinstance(rule, Budget)]
         self._totals.renew(judged, now)
         self._rules = {**self._rules, **self._totals.rules}
@@ -350,16 +368,16 @@ class Evaluate:
 
     def _direct(self, now: datetime) -> None:
         """Issue what alerts ask for and the topic does not say, and release what nothing asks."""
-        draft = self._draft(now)
-        for alert in self._docket.alerts.values():
+        draft = self._keeping.draft(now, self._rules)
+        for alert in self._keeping.docket.alerts.values():
             draft.direct(alert)
-        known = {key.id for key in self._docket.alerts}
-        for directive in self._docket.directives.values():
+        known = {key.id for key in self._keeping.docket.alerts}
+        for directive in self._keeping.docket.directives.values():
             rule = self.rules.get(directive.rule)
             stands = directive.effect is Effect.THROTTLE and directive.alert not in known
             if stands and (rule is None or rule.mode is not Mode.ENFORCE):
                 draft.release(directive, reason="its rule enforces no more")
-        self._commit(draft)
+        self._keeping.commit(draft)
 
     def _audit_totals(self, now: datetime) -> None:
         """Compare the totals with the store, and add them up anew where they differ."""
@@ -369,23 +387,6 @@ class Evaluate:
             self._take_up(self._sources, now)
         self._next_audit = now + AUDIT_EVERY
 
-    def _draft(self, now: datetime) -> Draft:
-        if not self._sure:
-            self._recall(now, self.rules)
-        return Draft(self._docket, self.rules, now, self._evidence)
-
-    def _commit(self, draft: Draft, *, published: bool = False) -> None:
-        """Store a draft, and only then let it be true."""
-        decisions = draft.decisions(self._ledger.notices)
-        if decisions:
-            self._sure = False
-            self._ledger.commit(self._ledger.decided + 1, decisions, self._receivers)
-            self._sure = True
-        self._docket.apply(draft)
-        self._say(decisions.lines)
-        if decisions.directives and not published:
-            self._publish(decisions.directives)
-
     def _amount(self, alert: Alert) -> int:
         total = self._totals.get(alert.key.rule, alert.key.group)
         return total.amount(alert.key.period) if total else alert.amount
@@ -393,5 +394,5 @@ class Evaluate:
     def _rollover_after(self, now: datetime) -> datetime | None:
         budgets = (rule for rule in self.rules.values() if isinstance(rule, Budget))
         ends = [calendar.period(now).end for calendar in {rule.calendar for rule in budgets}]
-        open_ends = [key.period.end for key, a in self._docket.alerts.items() if a.is_open]
+        open_ends = [key.period.end for key, a in self._keeping.docket.alerts.items() if a.is_open]
         return min([*ends, *open_ends], default=None)

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from governor.core.alerts import AlertKey
+from governor.core.alerts import Alert, AlertKey
 from governor.core.notifications import Notice, line_text, overflow_notice
 from governor.core.rules.budget import Budget
-from governor.core.rules.shared import Rule
+from governor.core.rules.shared import Mode, Rule
 from governor.core.totals import Totals
 from governor.loops.evaluate.ledger import Ledger
 
+_TOLD: Final = (Mode.NOTIFY, Mode.ENFORCE)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -48,6 +49,21 @@ def stored_lines(
         if rule and transition.threshold:
             lines[key.id] = (*lines.get(key.id, ()), line_text(transition, rule))
     return lines
+
+
+def untold(ledger: Ledger, alerts: Iterable[Alert]) -> set[AlertKey]:
+    """Return the open alerts of which more is to be told than was, for it was held back."""
+    firing = {
+        f"{alert.key.id}-{alert.episode}": alert
+        for alert in alerts
+        if alert.is_open and alert.fired_at is not None and alert.mode in _TOLD
+    }
+    last = ledger.notices(list(firing)) if firing else {}
+    return {
+        alert.key
+        for message, alert in firing.items()
+        if message not in last or last[message].revision < alert.revision
+    }
 
 
 def overflow_notices(

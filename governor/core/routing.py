@@ -1,0 +1,196 @@
+"""Routing: who is told of what, and what holds back that somebody is told.
+
+What holds back holds back the beginning and the rise of an alert, and never its end: a receiver
+that was told of an alert is told that it is over. What was held back is told when nothing holds it
+back any more and it still lasts.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from governor.core.alerts import Alert
+from governor.core.notifications import Notice
+from governor.core.rules.shared import Level, Rule
+from governor.core.scopes import Scope
+
+LOG: Final = "log"
+"""The receiver that is told of everything."""
+
+Facts = Mapping[str, str | None]
+"""What routes look at: `FACTS`, labels of the rule, and values of the group."""
+
+FACTS: Final = ("rule", "owner", "kind", "level", "mode")
+
+
+@dataclass(frozen=True, slots=True)
+class SlackChannel:
+    """A receiver: a channel of the workspace that the bot of the settings is in."""
+
+    name: str
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Who is told of what matches; with `also`, later routes are looked at, too."""
+
+    match: Scope
+    to: tuple[str, ...]
+    also: bool = False
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Inhibition:
+    """While an alert that is like `when` fires, those like `hide` with the `same` facts are held.
+
+    A fact that is missing on either side is never the same.
+    """
+
+    name: str
+    when: Scope
+    hide: Scope
+    same: tuple[str, ...]
+
+    def holds(self, facts: Facts, firing: Iterable[Facts]) -> bool:
+        """Return whether an alert is held back by one that fires."""
+        if not self.hide.holds(facts):
+            return False
+        mine = [facts.get(name) for name in self.same]
+        if None in mine:
+            return False
+        return any(
+            other != facts
+            and self.when.holds(other)
+            and mine == [other.get(name) for name in self.same]
+            for other in firing
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """Local hours of some days (Monday is 0) in which `levels` wait; `end` may be the next day."""
+
+    name: str
+    days: frozenset[int]
+    start: time
+    end: time
+    zone: str
+    levels: frozenset[Level]
+    match: Scope = field(default_factory=Scope)
+
+    def until(self, at: datetime) -> datetime | None:
+        """Return when the quiet hours around a time end; None where it is in none."""
+        return next((end for start, end in self._around(at) if start <= at < end), None)
+
+    def next_change(self, at: datetime) -> datetime:
+        """Return when they begin or end next."""
+        return min(edge for span in self._around(at) for edge in span if edge > at)
+
+    def _around(self, at: datetime) -> Iterator[tuple[datetime, datetime]]:
+        zone = ZoneInfo(self.zone)
+        today = at.astimezone(zone).date()
+        for days in range(-1, 9):
+            day = today + timedelta(days=days)
+            if day.weekday() not in self.days:
+                continue
+            last = day if self.start < self.end else day + timedelta(days=1)
+            yield (
+                datetime.combine(day, self.start, zone).astimezone(at.tzinfo),
+                datetime.combine(last, self.end, zone).astimezone(at.tzinfo),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Alerts like `match` are held back until a time; somebody says why."""
+
+    match: Scope
+    until: datetime
+    reason: str
+    by: str
+    since: datetime | None = None
+
+    def holds(self, facts: Facts, at: datetime) -> bool:
+        """Return whether an alert is held back at a time."""
+        begun = self.since is None or self.since <= at
+        return begun and at < self.until and self.match.holds(facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """All of it. Without routes everybody is told of everything."""
+
+    receivers: tuple[SlackChannel, ...] = ()
+    routes: tuple[Route, ...] = ()
+    inhibitions: tuple[Inhibition, ...] = ()
+    quiets: tuple[QuietHours, ...] = ()
+    silences: tuple[Silence, ...] = ()
+
+    def matched(self, facts: Facts) -> list[Route]:
+        """Return the routes that decide, in order."""
+        found = []
+        for route in self.routes:
+            if route.match.holds(facts):
+                found.append(route)
+                if not route.also:
+                    break
+        return found
+
+    def receivers_for(self, facts: Facts, everybody: Iterable[str]) -> tuple[str, ...]:
+        """Return who is told, the log among them."""
+        if not self.routes:
+            return tuple(everybody)
+        named = [name for route in self.matched(facts) for name in route.to]
+        return tuple(dict.fromkeys((LOG, *named)))
+
+    def mutes(self, facts: Facts, at: datetime, firing: Iterable[Facts]) -> list[str]:
+        """Return what holds an alert back at a time, in words."""
+        found = [
+            f"silenced until {silence.until:%Y-%m-%d %H:%M} UTC by {silence.by}: {silence.reason}"
+            for silence in self.silences
+            if silence.holds(facts, at)
+        ]
+        for quiet in self.quiets:
+            waits = facts.get("level") in {str(level) for level in quiet.levels}
+            if waits and quiet.match.holds(facts) and (end := quiet.until(at)):
+                found.append(f"quiet hours {quiet.name} until {end:%Y-%m-%d %H:%M} UTC")
+        hidden = [each for each in self.inhibitions if each.hide.holds(facts)]
+        known = list(firing) if hidden else []
+        found += [f"inhibited by {each.name}" for each in hidden if each.holds(facts, known)]
+        return found
+
+    def next_change(self, at: datetime) -> datetime | None:
+        """Return when time changes next what is held back; None for never."""
+        ends = [each.until for each in self.silences if each.until > at]
+        begins = [each.since for each in self.silences if each.since and each.since > at]
+        return min([*ends, *begins, *(q.next_change(at) for q in self.quiets)], default=None)
+
+
+def facts_of_alert(alert: Alert, rule: Rule) -> dict[str, str | None]:
+    """Return what routes look at of an alert."""
+    return {
+        **rule.labels,
+        **dict(zip(rule.per, alert.key.group, strict=True)),
+        "rule": rule.id,
+        "owner": rule.owner,
+        "kind": rule.kind,
+        "level": str(alert.level or Level.INFO),
+        "mode": alert.mode.value,
+    }
+
+
+def facts_of(notice: Notice) -> dict[str, str | None]:
+    """Return what routes look at of a notice."""
+    return {
+        **dict(notice.labels),
+        **{name: None if value == "(none)" else value for name, value in notice.group},
+        "rule": notice.rule,
+        "owner": notice.owner,
+        "kind": notice.kind,
+        "level": str(notice.level),
+        "mode": notice.mode.value,
+    }

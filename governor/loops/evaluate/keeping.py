@@ -1,0 +1,79 @@
+"""Keeping: what was decided is stored, and only then is it true, published and said."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from governor.core.decisions import Line
+from governor.core.directives import Directive
+from governor.core.docket import Docket, Draft, Telling
+from governor.core.routing import Routing
+from governor.core.rules.shared import Rule
+from governor.loops.evaluate.adding import stored_lines, untold
+from governor.loops.evaluate.ledger import Ledger
+
+
+class Keeping:
+    """The docket, and the way by which it changes. `evidence` is what usage was read of topics."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        receivers: Sequence[str],
+        routing: Routing,
+        *,
+        publish: Callable[[Sequence[Directive]], None],
+        say: Callable[[Sequence[Line]], None],
+    ) -> None:
+        self.docket = Docket()
+        self.routing = routing
+        self.evidence: dict[str, str] = {}
+        self._ledger = ledger
+        self._receivers = tuple(receivers)
+        self._publish = publish
+        self._say = say
+        self._sure = True
+        self._recalled = False
+
+    def take_recalled(self) -> bool:
+        """Return whether the docket was recalled since the last call: periods may be over in it."""
+        found, self._recalled = self._recalled, False
+        return found
+
+    @property
+    def _everybody(self) -> tuple[str, ...]:
+        return (*self._receivers, *(each.name for each in self.routing.receivers))
+
+    def draft(self, now: datetime, rules: Mapping[str, Rule]) -> Draft:
+        """Return a draft on how things stand; what was last committed is recalled, if need be."""
+        if not self._sure:
+            self.recall(now, rules)
+        telling = Telling(self._everybody, self.routing)
+        return Draft(self.docket, rules, now, self.evidence, telling)
+
+    def commit(self, draft: Draft, *, published: bool = False) -> None:
+        """Store a draft, and only then let it be true. Raise TransientError to decide anew."""
+        decisions = draft.decisions(self._ledger.notices)
+        if decisions:
+            self._sure = False
+            self._ledger.commit(self._ledger.decided + 1, decisions, self._everybody)
+            self._sure = True
+        self.docket.apply(draft)
+        self._say(decisions.lines)
+        if decisions.directives and not published:
+            self._publish(decisions.directives)
+
+    def recall(self, now: datetime, rules: Mapping[str, Rule]) -> None:
+        """Let the docket be what is stored; publish what was stored without our knowing."""
+        self._ledger.recall()
+        known = self.docket
+        self.docket = Docket(versions=known.versions)
+        self.docket.alerts = {alert.key: alert for alert in self._ledger.alerts(now)}
+        self.docket.lines = stored_lines(self._ledger, list(self.docket.alerts), rules)
+        self.docket.put(self._ledger.directives(now))
+        self.docket.held = untold(self._ledger, self.docket.alerts.values())
+        self._sure = self._recalled = True
+        unknown = [
+            d for name, d in self.docket.directives.items() if d != known.directives.get(name)
+        ]
+        if unknown and known.versions is not None:
+            self._publish(unknown)
