@@ -225,4 +225,4 @@ def test_rules_that_are_judged_from_time_to_time(tmp_path: Path) -> None:
         ]
         assert "FROM usage" in found["sql"]
         touching = asked(site, entity__customer="acme")
-        assert {each["rule"] for each in touching} == {"margin"}
+        assert {each["rule"] for each in touching} == {"margin", "waste"}
