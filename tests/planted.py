@@ -132,6 +132,48 @@ BUGS = (
         "tests/unit/test_rerating.py",
     ),
     Bug(
+        "clear is not looked at",
+        "governor/core/rules/shared.py",
+        "amount >= threshold.held_at",
+        "amount >= threshold.amount",
+        "tests/unit/test_alerts.py",
+    ),
+    Bug(
+        "a day without revenue makes all look expensive",
+        "governor/core/gauges.py",
+        "self.rule.span(min(at, fresh_to - _MICROSECOND))",
+        "self.rule.span(at)",
+        "tests/unit/test_gauges.py",
+    ),
+    Bug(
+        "a user counted each hour",
+        "governor/core/windows.py",
+        "            seen[before] -= 1\n",
+        "            pass\n",
+        "tests/unit/test_gauges.py",
+    ),
+    Bug(
+        "carried over whatever was used",
+        "governor/core/rules/budget.py",
+        "min(self.carries, self.limit - used)",
+        "self.carries",
+        "tests/unit/test_gauges.py",
+    ),
+    Bug(
+        "an end is held back",
+        "governor/core/docket.py",
+        "        if notice.resolved is not None:\n            self.told",
+        "        if notice.resolved == 'never':\n            self.told",
+        "tests/unit/test_routing.py",
+    ),
+    Bug(
+        "usage left out that matters",
+        "governor/adapters/duckdb/reaching.py",
+        "HAVING sum({amount}) >= {first}",
+        "HAVING sum({amount}) >= 2 * {first}",
+        "tests/unit/test_backtests.py",
+    ),
+    Bug(
         "the last correction to arrive holds",
         "governor/adapters/duckdb/schema.sql",
         "updated_at DESC, topic",
@@ -141,9 +183,9 @@ BUGS = (
     Bug(
         "resolve on no data",
         "governor/core/alerts.py",
-        "    if amount is None:\n        return _unknown(alert, now)\n",
-        "    amount = amount or 0\n",
-        "tests/unit/test_alerts.py tests/unit/test_evaluate.py",
+        "    if policy is Unknown.KEEP:\n        return _unknown(alert, seen, now)\n",
+        "    if isinstance(seen, Health):\n        seen, policy = 0, None\n",
+        "tests/unit/test_alerts.py tests/unit/test_lives.py",
     ),
     Bug(
         "Slack marked sent before the reply",
@@ -170,18 +212,19 @@ BUGS = (
     Bug(
         "reload that resets a clock",
         EVALUATE,
-        "        before = self._totals\n",
-        "        before = self._totals\n"
-        "        alerts = self._docket.alerts\n"
-        "        alerts.update({key: replace(a, since=now) for key, a in alerts.items()})\n",
+        "        self._sources = tuple(rules)\n        judged",
+        "        self._sources = tuple(rules)\n"
+        "        alerts = self._keeping.docket.alerts\n"
+        "        alerts.update({key: replace(a, since=now) for key, a in alerts.items()})\n"
+        "        judged",
         "tests/unit/test_evaluate.py",
     ),
     Bug(
         "closed period enforcing now",
-        EVALUATE,
-        "step(before, key, total.amount(period), total.rule, now)",
-        "step(before, key, sum(c.amounts[total.row] for c in total.book.periods.values()),"
-        " total.rule, now)",
+        "governor/core/verdicts.py",
+        "        amount = total.amount(period)\n        known",
+        "        amount = sum(c.amounts[total.row] for c in total.book.periods.values())\n"
+        "        known",
         "tests/unit/test_evaluate.py",
     ),
 )

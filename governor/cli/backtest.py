@@ -5,8 +5,9 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -25,6 +26,8 @@ from governor.rulebook import check as check_files
 from governor.settings import load
 
 MAX_ROWS: Final = 50
+SAMPLES: Final = 720
+"""Points of a curve in a picture."""
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -46,6 +49,9 @@ def backtest(
     as_mode: Annotated[
         str | None, typer.Option("--as", help="As if all rules had this mode, such as enforce.")
     ] = None,
+    chart: Annotated[
+        Path | None, typer.Option(help="Draw it, too: a file *.png or *.svg (governor[charts]).")
+    ] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -61,6 +67,8 @@ def backtest(
       governor rules backtest new-rules --against rules --as enforce
 
       governor rules backtest --events october.ndjson --json
+
+      governor rules backtest --chart october.svg
     """
     settings = load(config).settings
     rules = _rules(paths or [settings.rules.path], as_mode)
@@ -76,21 +84,34 @@ def backtest(
             known = past.past(start)
             return backtesting.run(
                 some,
-                lambda masks: past.usage(masks, start, end),
+                lambda masks: past.usage(masks, start, end, () if chart else some),
                 start,
                 end,
                 show,
                 facts=known,
                 before=known,
+                sampled=(end - start) / SAMPLES if chart else None,
             )
 
         found = over(rules)
         other = over(others) if others is not None else None
     by_id = {rule.id: rule for rule in (*rules, *(others or ()))}
+    if chart:
+        _draw(found, by_id, chart)
     if as_json:
         typer.echo(json.dumps(_document(found, other), default=str))
     else:
         _print(found, other, by_id)
+
+
+def _draw(found: backtesting.Backtest, rules: Mapping[str, Rule], path: Path) -> None:
+    """Draw a picture, if what draws is installed."""
+    try:
+        chart = import_module("governor.rehearsal.chart")
+    except ImportError as error:
+        why = f"--chart needs {error.name}: pip install 'governor[charts]'"
+        raise ConfigError(why) from None
+    chart.draw(found, rules, path)
 
 
 def _rules(paths: Sequence[Path], mode: str | None) -> list[Rule]:
@@ -143,7 +164,8 @@ def _progress(now: datetime) -> None:
 
 
 def _document(found: backtesting.Backtest, other: backtesting.Backtest | None) -> dict[str, Any]:
-    document = asdict(found)
+    document = asdict(replace(found, samples=()))
+    del document["samples"]
     if other is not None:
         gone, new = backtesting.differences(other, found)
         document["against"] = {"only_before": gone, "only_now": new}

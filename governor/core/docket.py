@@ -71,6 +71,7 @@ class Docket:
         """Let a draft that was stored be true."""
         for total, period, crossed in draft.marks:
             total.mark(period, crossed)
+        self.alerts.update(draft.noted)
         self.alerts.update(draft.alerts)
         self.held = (self.held - draft.told) | draft.held
         self.put(draft.directives.values())
@@ -103,7 +104,10 @@ class Telling:
 
 
 class Draft:
-    """Decisions in the making, on how things stand in a docket."""
+    """Decisions in the making, on how things stand in a docket.
+
+    `noted` are newer amounts of alerts of which nothing else changed; they need not be stored.
+    """
 
     def __init__(
         self,
@@ -118,6 +122,7 @@ class Draft:
         self.told: set[AlertKey] = set()
         self._telling = telling
         self.alerts: dict[AlertKey, Alert] = {}
+        self.noted: dict[AlertKey, Alert] = {}
         self.transitions: dict[AlertKey, list[Transition]] = {}
         self.directives: dict[str, Directive] = {}
         self.marks: list[tuple[Total, Period, int]] = []

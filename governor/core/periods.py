@@ -67,6 +67,12 @@ class Calendar:
         return first.isoformat() if self.every is Every.DAY else f"{first:%Y-%m}"
 
 
+def whole_hours(zone: str) -> bool:
+    """Return whether a zone is shifted by whole hours from UTC, in winter and in summer."""
+    days = (datetime(2026, month, 1, tzinfo=ZoneInfo(zone)) for month in (1, 4, 7, 10))
+    return all((day.utcoffset() or timedelta(0)) % _HOUR == timedelta(0) for day in days)
+
+
 def _dates(every: Every, day: date) -> tuple[date, date]:
     """Return the first local date of the period around `day`, and that of the next one."""
     if every is Every.DAY:

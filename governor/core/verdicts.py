@@ -1,5 +1,6 @@
 """Verdicts: what numbers do to alerts, taken down in a draft."""
 
+import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -26,6 +27,8 @@ def judge(
     renamed = before and before.meaning != after.meaning
     if lines or renamed or (after.waits and after != before):
         draft.take(after, lines)
+    elif not rule.latched:
+        draft.noted[key] = after
     return after
 
 
@@ -121,6 +124,36 @@ def judge_the_rest(
             draft.take(*end(alert, Ending.RULE_CHANGED, now))
         elif not known:
             judge(draft, docket, rule, key.group, Health.NO_DATA, now)
+
+
+def greatest(
+    totals: Totals, docket: Docket, rules: Mapping[str, Rule], now: datetime, most: int
+) -> list[tuple[Rule, Key, int]]:
+    """Return what budgets without groups, and the greatest open alerts, come to now."""
+    whole: list[tuple[Rule, Key, int]] = [
+        (rule, (), total.amount(rule.calendar.period(now)))
+        for rule in totals.rules.values()
+        if not rule.per and (total := totals.get(rule.id, ()))
+    ]
+    grouped = []
+    for key, alert in docket.alerts.items():
+        rule = rules.get(key.rule)
+        if rule is None or not alert.is_open or not key.group:
+            continue
+        total = totals.get(key.rule, key.group)
+        amount = total.amount(key.period) if total else alert.amount
+        grouped.append((rule, key.group, amount))
+    return [*whole, *heapq.nlargest(most, grouped, key=lambda each: each[2])]
+
+
+def tell_held(draft: Draft, docket: Docket) -> None:
+    """Try anew to tell of what was held back."""
+    for key in docket.held:
+        alert = docket.alerts.get(key)
+        if alert is not None and alert.is_open:
+            draft.tell_held(alert)
+        else:
+            draft.told.add(key)
 
 
 def rename(draft: Draft, docket: Docket, rules: Mapping[str, Rule], now: datetime) -> None:

@@ -13,6 +13,7 @@ from governor.core.directives import Directive
 from governor.core.notifications import Notice
 from governor.core.routing import Routing
 from governor.core.rules.shared import Rule
+from governor.core.scopes import Key
 from governor.core.totals import Mask, Sums
 from governor.loops.evaluate import Evaluate
 from governor.rehearsal.memory import Before, Facts, Memory
@@ -83,6 +84,10 @@ class Rehearsal:
     def groups(self) -> int:
         """How many groups have used something in a period that is open."""
         return self._evaluate.groups
+
+    def amounts(self, most: int) -> list[tuple[Rule, Key, int]]:
+        """Return what rules without groups and the greatest open alerts come to now."""
+        return self._evaluate.amounts(most)
 
     def forget_messages(self) -> None:
         """Forget what was said in messages; each is then a first one again."""

@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from governor.core.alerts import What
+from governor.core.decisions import Line
 from governor.core.directives import Effect
 from governor.core.rules.shared import Mode, Rule
 from governor.core.rules.units import Unit
+from governor.core.scopes import Key
 from governor.core.totals import Mask, Sums
-from governor.rehearsal import Rehearsal
+from governor.rehearsal import Directed, Rehearsal
 from governor.rehearsal.memory import Before, Facts
 from governor.rehearsal.rows import directed_row, line_row
 
@@ -19,6 +21,8 @@ History = Iterable[tuple[int, Mapping[Mask, Sequence[Sums]]]]
 """Minutes with usage, in microseconds since 1970 and in order, each with its sums by mask."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_SAMPLED: Final = 200
+"""Groups whose amounts are noted at a time, the greatest."""
 SAID_EVERY: Final = 1_000
 """Minutes of history between two words on how far it is."""
 
@@ -41,6 +45,16 @@ class Throttled:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """What a group of a rule had come to at a time."""
+
+    at: datetime
+    rule: str
+    group: Key
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
 class Backtest:
     """What rules would have done over a span of history."""
 
@@ -50,6 +64,7 @@ class Backtest:
     throttles: tuple[Throttled, ...]
     posts: int
     updates: int
+    samples: tuple[Sample, ...]
     fired: Mapping[str, int]
     """How many alerts of each rule fired; rules that never did, too."""
 
@@ -63,15 +78,22 @@ def run(
     *,
     facts: Facts | None = None,
     before: Before | None = None,
+    sampled: timedelta | None = None,
 ) -> Backtest:
     """Run rules over the history of [`start`, `end`); `history` is asked by the rules' masks.
 
-    `facts` answer what rules ask, `before` is what was used before `start`.
+    `facts` answer what rules ask, `before` is what was used before `start`. Amounts are noted once
+    every `sampled`; None for never.
     """
     rehearsal = Rehearsal(rules, start, facts, before)
+    samples: list[Sample] = []
+    due = start
     for number, (minute_us, rows) in enumerate(history(rehearsal.masks)):
         now = _EPOCH + timedelta(microseconds=minute_us)
         rehearsal.use(max(now, start), rows)
+        if sampled and now >= due:
+            samples += _sampled(rehearsal, now)
+            due = now + sampled
         if number % SAID_EVERY == 0:
             said(now)
     rehearsal.pass_to(end)
@@ -81,11 +103,19 @@ def run(
         start=start,
         end=end,
         transitions=tuple(lines),
-        throttles=tuple(_throttles(rehearsal, lines)),
+        throttles=tuple(_throttles(rehearsal)),
         posts=sum(told.first for told in rehearsal.told),
         updates=sum(not told.first for told in rehearsal.told),
+        samples=tuple(samples),
         fired={name: fired.get(name, 0) for name in rehearsal.rules},
     )
+
+
+def _sampled(rehearsal: Rehearsal, now: datetime) -> list[Sample]:
+    return [
+        Sample(now, rule.id, group, amount)
+        for rule, group, amount in rehearsal.amounts(MAX_SAMPLED)
+    ]
 
 
 def as_mode(rules: Iterable[Rule], mode: Mode) -> list[Rule]:
@@ -93,55 +123,45 @@ def as_mode(rules: Iterable[Rule], mode: Mode) -> list[Rule]:
     return [replace(rule, mode=mode) for rule in rules]
 
 
-def _throttles(rehearsal: Rehearsal, lines: Sequence[Mapping[str, Any]]) -> Iterable[Throttled]:
-    began: dict[str, tuple[datetime, dict[str, Any], int | None]] = {}
+def _throttles(rehearsal: Rehearsal) -> Iterable[Throttled]:
+    began: dict[str, tuple[Directed, int | None]] = {}
     ended: dict[str, datetime] = {}
+    lines: dict[str | None, list[Line]] = {}
+    for line in rehearsal.lines:
+        lines.setdefault(line.key.id, []).append(line)
     for directed in rehearsal.directed:
-        name = directed.directive.id
-        if directed.directive.effect is Effect.THROTTLE:
-            row = directed_row(directed)
-            measured = rehearsal.rules[directed.directive.rule].unit is Unit.COST
-            amount = _amount_at(lines, row, directed.at) if measured else None
-            began.setdefault(name, (directed.at, row, amount))
-            ended.pop(name, None)
+        directive = directed.directive
+        if directive.effect is Effect.THROTTLE:
+            measured = rehearsal.rules[directive.rule].unit is Unit.COST
+            amount = _amount_at(lines.get(directive.alert, ()), directed.at) if measured else None
+            began.setdefault(directive.id, (directed, amount))
+            ended.pop(directive.id, None)
         else:
-            ended[name] = directed.at
-    for name, (at, row, amount) in began.items():
-        last = _last_amount(lines, row, at)
+            ended[directive.id] = directed.at
+    for name, (directed, amount) in began.items():
+        last = _last_amount(lines.get(directed.directive.alert, ()), directed.at)
+        row = directed_row(directed)
         yield Throttled(
             rule=row["rule"],
             scope=row["scope"],
             action=row["action"],
             rate=row["rate"],
-            began=at,
+            began=directed.at,
             ended=ended.get(name),
             past_nano=None if amount is None or last is None else max(0, last - amount),
         )
 
 
-def _amount_at(
-    lines: Sequence[Mapping[str, Any]], directed: Mapping[str, Any], at: datetime
-) -> int | None:
-    """Return what the group had come to when a throttle began."""
-    found = [line for line in lines if _is_of(line, directed) and line["at"] == at]
-    return found[-1]["amount"] if found else None
+def _amount_at(lines: Sequence[Line], at: datetime) -> int | None:
+    """Return what the group of an alert had come to when a throttle began."""
+    found = [line.transition.amount for line in lines if line.transition.at == at]
+    return found[-1] if found else None
 
 
-def _last_amount(
-    lines: Sequence[Mapping[str, Any]], directed: Mapping[str, Any], since: datetime
-) -> int | None:
-    """Return what the group came to when its alert ended."""
-    found = [line for line in lines if _is_of(line, directed) and line["at"] > since]
-    resolved = [line for line in found if line["what"] == What.RESOLVED.value]
-    return resolved[0]["amount"] if resolved else None
-
-
-def _is_of(line: Mapping[str, Any], directed: Mapping[str, Any]) -> bool:
-    """Tell whether a line is about the group that a throttle is for."""
-    scope = directed["scope"]
-    return line["rule"] == directed["rule"] and all(
-        value is None or scope.get(name) == [value] for name, value in line["group"].items()
-    )
+def _last_amount(lines: Sequence[Line], since: datetime) -> int | None:
+    """Return what the group of an alert came to when it ended."""
+    after = (line.transition for line in lines if line.transition.at > since)
+    return next((each.amount for each in after if each.what is What.RESOLVED), None)
 
 
 def differences(

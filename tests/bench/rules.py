@@ -156,7 +156,7 @@ def backtest() -> Iterator[Figure]:
         began = time.perf_counter()
         with closing(History(path)) as past:
             end = start + timedelta(days=DAYS)
-            found = run(rules, lambda masks: past.usage(masks, start, end), start, end)
+            found = run(rules, lambda masks: past.usage(masks, start, end, rules), start, end)
         seconds = time.perf_counter() - began
     say(f"  {len(found.transitions):,} transitions of {sum(found.fired.values()):,} alerts")
     yield Figure("30 days of 10 million events", seconds, 60, at_most=True, unit=" s")

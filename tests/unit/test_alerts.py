@@ -1,6 +1,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
+from typing import Any
 
 import pytest
 from hypothesis import settings, stateful
@@ -17,10 +18,11 @@ from governor.core.alerts import (
     end,
     step,
 )
-from governor.core.periods import Calendar, Every, Period
+from governor.core.periods import ALWAYS, Calendar, Every, Period
 from governor.core.rules.budget import Budget
-from governor.core.rules.shared import Level, Mode, Threshold
-from governor.core.rules.units import Measure
+from governor.core.rules.query import Query
+from governor.core.rules.shared import Level, Mode, Threshold, Unknown
+from governor.core.rules.units import Measure, Unit
 
 DAY = Calendar(Every.DAY, "UTC")
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -397,3 +399,98 @@ def test_the_life_of_an_alert() -> None:
     stateful.run_state_machine_as_test(
         AlertLife, settings=settings(max_examples=120, stateful_step_count=40, deadline=None)
     )
+
+
+# -------------------------------------------------------------------------- what can turn good
+
+GAUGE = AlertKey("waste", ("acme",), ALWAYS)
+
+
+def gauge(hold: int = 0, keep: int = 0, **changed: Any) -> Query:
+    """Return a rule at 50 and 80 that holds down to 40 and 70, judged every minute."""
+    return Query(
+        id="waste",
+        owner="sre",
+        summary="",
+        limit_text="50",
+        per=("customer",),
+        sql="",
+        value="",
+        unit_of=Unit.COUNT,
+        window=MINUTE,
+        every=MINUTE,
+        hold=hold * MINUTE,
+        keep=keep * MINUTE,
+        thresholds=(
+            Threshold("50", 50, Level.WARNING, clear=40),
+            Threshold("80", 80, Level.CRITICAL, clear=70),
+        ),
+        **changed,
+    )
+
+
+G, N, E = Health.GUARDED, Health.NO_DATA, Health.ERROR
+OVER = "resolved cleared"
+BLIND = "health no_data"
+
+
+@pytest.mark.parametrize(
+    ("rule", "seen", "said"),
+    [
+        (gauge(), [50, 45, 40, 50, 39], ["fired 50", "", "", "", OVER]),
+        (
+            gauge(),
+            [85, 75, 69, 80, 10],
+            ["fired 50, escalated 80", "", "eased cleared", "escalated 80", OVER],
+        ),
+        (gauge(), [45, 50, 0, 50], ["", "fired 50", OVER, "fired 50"]),
+        (
+            gauge(keep=2),
+            [50, 0, 50, 0, 0, 0],
+            ["fired 50", "recovering", "relapsed", "recovering", "", OVER],
+        ),
+        (
+            gauge(keep=2),
+            [50, 0, N, N, 0, 0],
+            ["fired 50", "recovering", BLIND, "", "health ok", OVER],
+        ),
+        (
+            gauge(hold=2),
+            [50, 0, 50, 50, 50],
+            ["pending", "cancelled cleared", "pending", "", "fired 50"],
+        ),
+        (gauge(), [50, G], ["fired 50", f"health guarded, {OVER}"]),
+        (gauge(), [50, N, E, 50], ["fired 50", BLIND, "health error", "health ok"]),
+        (gauge(), [G, N, E], ["", "", ""]),
+        (gauge(on_no_data=Unknown.OK), [50, N], ["fired 50", f"{BLIND}, {OVER}"]),
+        (
+            gauge(on_no_data=Unknown.FIRE),
+            [N, 60],
+            ["fired 50, escalated 80", "health ok, eased cleared"],
+        ),
+        (gauge(on_error=Unknown.FIRE), [N, E], ["", "fired 50, escalated 80"]),
+    ],
+)
+def test_what_can_turn_good(rule: Query, seen: list[int | Health], said: list[str]) -> None:
+    """Hysteresis, recovery, relapse, and policies for what is not known."""
+    alert, found = None, []
+    for minute, each in enumerate(seen):
+        alert, lines = step(alert, GAUGE, each, rule, START + minute * MINUTE)
+        found.append(", ".join(words(lines)))
+    assert found == said
+
+
+def test_time_in_which_nothing_was_judged_counts_for_no_clock() -> None:
+    """A daemon that was down for an hour has not seen an hour of it."""
+    for rule, first in ((gauge(hold=5), 60), (gauge(keep=5), 10)):
+        alert, _ = step(None, GAUGE, 60, rule, START)
+        alert, _ = step(alert, GAUGE, first, rule, START + MINUTE)
+        assert alert is not None
+        assert alert.waits
+        alert, lines = step(alert, GAUGE, first, rule, START + 61 * MINUTE)
+        assert lines == ()
+        for minute in range(62, 70):
+            alert, lines = step(alert, GAUGE, first, rule, START + minute * MINUTE)
+            if lines:
+                break
+        assert minute in {64, 65}

@@ -73,6 +73,7 @@ def test_periods_follow_one_another(zone: str, every: Every, at: datetime) -> No
     check(Calendar(every, zone), at)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", Every)
 def test_periods_around_every_shift(every: Every) -> None:
     """The same holds around every change of the clocks in every zone for seven years."""

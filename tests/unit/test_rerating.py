@@ -57,6 +57,7 @@ def repriced(office: Office, prices: Sequence[Price]) -> None:
     office.reopen()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_all_is_as_if_it_had_been_priced_so_at_first(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch

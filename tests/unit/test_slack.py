@@ -405,6 +405,7 @@ _NOTICES = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(notice=_NOTICES)
 @settings(max_examples=50, deadline=None)
 def test_every_notice_fits(busy_slack: SlackStandIn, notice: Notice) -> None:
@@ -419,6 +420,7 @@ def test_every_notice_fits(busy_slack: SlackStandIn, notice: Notice) -> None:
     assert lines == []
 
 
+@pytest.mark.slow
 @given(notice=_NOTICES, remark=st.none() | _TEXT)
 @settings(max_examples=100, deadline=None)
 def test_no_text_of_others_is_markup(notice: Notice, remark: str | None) -> None:
@@ -595,6 +597,7 @@ def shown_error(error: BaseException | None) -> Iterator[str]:
         error = error.__cause__ or error.__context__
 
 
+@pytest.mark.slow
 def test_a_secret_is_in_no_error_and_no_log(
     slack: SlackStandIn, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 """What is stored of usage, to the minute and by dimensions, for those who replay it."""
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from itertools import groupby
@@ -13,7 +13,9 @@ import duckdb
 
 from governor.adapters.duckdb.file import open_file
 from governor.adapters.duckdb.past import Past
+from governor.adapters.duckdb.reaching import among, reaching
 from governor.core.errors import ConfigError
+from governor.core.rules.shared import Rule
 from governor.core.totals import BUCKET_US, Mask, Sums
 
 MINUTE_US: Final = 60_000_000
@@ -26,8 +28,8 @@ SELECT epoch_us(event_time) // {minute} * {minute} AS minute_us,
        minute_us // {bucket} * {bucket} AS bucket_us, {dimensions}
        sum(cap_nano)::HUGEINT, sum(requests)::BIGINT,
        sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0))::BIGINT
-FROM (FROM events UNION ALL FROM late_events)
-WHERE event_time >= $1 AND event_time < $2
+FROM (FROM events UNION ALL FROM late_events) e
+WHERE event_time >= $1 AND event_time < $2{only}
 GROUP BY ALL ORDER BY minute_us
 """
 
@@ -60,24 +62,40 @@ class History:
         return None if first is None else (first, last)
 
     def usage(
-        self, masks: Sequence[Mask], start: datetime, end: datetime
+        self,
+        masks: Sequence[Mask],
+        start: datetime,
+        end: datetime,
+        rules: Iterable[Rule] = (),
     ) -> Iterator[tuple[int, Mapping[Mask, list[Sums]]]]:
-        """Yield each minute of [`start`, `end`) with usage, in microseconds, with its sums."""
-        streams = [_stream(self._connection.cursor(), mask, start, end) for mask in masks]
+        """Yield each minute of [`start`, `end`) with usage, in microseconds, with its sums.
+
+        Where all `rules` are known, usage of groups that reach no threshold of theirs in a period
+        is left out: nothing can come of it.
+        """
+        listed = list(rules)
+        streams = [_stream(self._connection.cursor(), mask, start, end, listed) for mask in masks]
         merged = heapq.merge(*streams, key=itemgetter(0))
         for minute_us, found in groupby(merged, key=itemgetter(0)):
             yield minute_us, {mask: sums for _, mask, sums in found}
 
 
 def _stream(
-    cursor: duckdb.DuckDBPyConnection, mask: Mask, start: datetime, end: datetime
+    cursor: duckdb.DuckDBPyConnection,
+    mask: Mask,
+    start: datetime,
+    end: datetime,
+    rules: Sequence[Rule],
 ) -> Iterator[tuple[int, Mask, list[Sums]]]:
     """Yield each minute with the sums of it, a list at a time."""
     dimensions = "".join(f'"{dimension}", ' for dimension in mask)
-    query = _MINUTES.format(minute=MINUTE_US, bucket=BUCKET_US, dimensions=dimensions)
     held: tuple[int, list[Sums]] | None = None
     with closing(cursor):
         cursor.execute("SET TimeZone = 'UTC'")
+        only = among(mask) if reaching(cursor, mask, rules, start, end) else ""
+        query = _MINUTES.format(
+            minute=MINUTE_US, bucket=BUCKET_US, dimensions=dimensions, only=only
+        )
         cursor.execute(query, [start, end])
         while rows := cursor.fetchmany(FETCHED_ROWS):
             for minute_us, some in groupby(rows, key=itemgetter(0)):

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Final
-from zoneinfo import ZoneInfo
 
-from governor.core.periods import ALWAYS, BUCKET, Calendar, Every, Period
+from governor.core.periods import ALWAYS, BUCKET, Calendar, Every, Period, whole_hours
 from governor.core.rules.shared import Rule
 from governor.core.rules.units import MICRO, Measure, Unit, span_text
 
@@ -76,7 +75,7 @@ class Ratio(Rule):
         """By how much its window moves at a time."""
         if self.calendar is not None:
             months = self.calendar.every is Every.MONTH
-            return _HOUR if months and _whole_hours(self.calendar.zone) else BUCKET
+            return _HOUR if months and whole_hours(self.calendar.zone) else BUCKET
         window = self.window or _DAY
         if window <= 2 * _DAY:
             return BUCKET
@@ -124,9 +123,3 @@ class Ratio(Rule):
     def window_text(self) -> str:
         """The window in words: `7d`, or the calendar period."""
         return str(self.calendar.every) if self.calendar else span_text(self.window or _DAY)
-
-
-def _whole_hours(zone: str) -> bool:
-    """Return whether a zone is shifted by whole hours from UTC, in winter and in summer."""
-    days = (datetime(2026, month, 1, tzinfo=ZoneInfo(zone)) for month in (1, 4, 7, 10))
-    return all((day.utcoffset() or timedelta(0)) % _HOUR == timedelta(0) for day in days)

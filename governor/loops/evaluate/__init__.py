@@ -25,8 +25,16 @@ from governor.core.notifications import Notice
 from governor.core.routing import Routing
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode, Rule
+from governor.core.scopes import Key
 from governor.core.totals import Mask, Sums, Totals, differences, summable, sums
-from governor.core.verdicts import judge_readings, judge_the_rest, judge_totals, rename
+from governor.core.verdicts import (
+    greatest,
+    judge_readings,
+    judge_the_rest,
+    judge_totals,
+    rename,
+    tell_held,
+)
 from governor.loops.evaluate.adding import added_up, overflow_notices
 from governor.loops.evaluate.gauging import Gauging, reading_at
 from governor.loops.evaluate.keeping import Keeping
@@ -98,7 +106,7 @@ class Evaluate:
 
     @property
     def groups(self) -> int:
-        """How many groups of all rules have used something in a period that is open."""
+        """How many groups of budgets have used something in a period that is open."""
         return len(self._totals)
 
     @property
@@ -107,19 +115,19 @@ class Evaluate:
 
         That is when a period ends, what must hold for a while has held, or a rule is due.
         """
-        held = self._keeping.docket.holding_until(self._rules)
-        others = (self._next_rollover, self._gauges.due_at, self._unmuted_at())
-        return min([*held, *filter(None, others)], default=None)
-
-    def _unmuted_at(self) -> datetime | None:
-        """Return when what is held back may be held no more."""
-        held = self._keeping.docket.held
-        return self._keeping.routing.next_change(self._now()) if held else None
+        docket, routing = self._keeping.docket, self._keeping.routing
+        unmuted = routing.next_change(self._now()) if docket.held else None
+        others = (self._next_rollover, self._gauges.due_at, unmuted)
+        return min([*docket.holding_until(self._rules), *filter(None, others)], default=None)
 
     @property
     def alerts(self) -> Sequence[tuple[Alert, int]]:
         """Alerts of periods that are not over, each with the amount of now."""
         return [(alert, self._amount(alert)) for alert in self._keeping.docket.alerts.values()]
+
+    def amounts(self, most: int) -> list[tuple[Rule, Key, int]]:
+        """Return what rules without groups and the greatest open alerts come to now."""
+        return greatest(self._totals, self._keeping.docket, self._rules, self._now(), most)
 
     @property
     def directives(self) -> Sequence[Directive]:
@@ -129,9 +137,8 @@ class Evaluate:
     @property
     def enforces(self) -> bool:
         """Whether a rule may act, or what one did still stands."""
-        return bool(self._keeping.docket.directives) or any(
-            rule.mode is Mode.ENFORCE for rule in self.rules.values()
-        )
+        acts = any(rule.mode is Mode.ENFORCE for rule in self._rules.values())
+        return acts or bool(self._keeping.docket.directives)
 
     def begin(self) -> None:
         """Take up what is stored, add up the open periods, and judge everything once.
@@ -210,7 +217,7 @@ class Evaluate:
         Raise TransientError to be called again.
         """
         self._see(batch)
-        self._take_up(self._sources, self._now())
+        self.recount()
 
     def recount(self) -> None:
         """Add up anew: what is stored costs something else now. May raise TransientError."""
@@ -245,12 +252,7 @@ class Evaluate:
         """Have people told of what was held back and is no more."""
         if self._keeping.docket.held:
             draft = self._keeping.draft(now, self._rules)
-            for key in self._keeping.docket.held:
-                alert = self._keeping.docket.alerts.get(key)
-                if alert is not None and alert.is_open:
-                    draft.tell_held(alert)
-                else:
-                    draft.told.add(key)
+            tell_held(draft, self._keeping.docket)
             self._keeping.commit(draft)
 
     def release(self, directive_id: str, audit: AuditRow) -> Directive | None:
