@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Final
 
 from governor.core.alerts import Alert, Ending, Transition
+from governor.core.periods import ALWAYS
 from governor.core.rules.shared import Level, Mode, Rule
 
 MAX_TEXT_CHARACTERS: Final = 500
@@ -78,7 +79,7 @@ def notice_of(
         "level": str(alert.level or Level.INFO),
         "rule": rule.id,
         "owner": rule.owner,
-        "period": alert.key.period.name,
+        "period": "" if alert.key.period == ALWAYS else alert.key.period.name,
         **{f"group.{dimension}": named for dimension, named in group},
     }
     return Notice(
@@ -96,7 +97,7 @@ def notice_of(
         limit=rule.limit_text,
         percent=None if percent is None else percent.quantize(Decimal("0.1")),
         group=group,
-        period=alert.key.period.name,
+        period="" if alert.key.period == ALWAYS else alert.key.period.name,
         period_end=alert.key.period.end,
         at=now,
         fired_at=alert.fired_at or now,

@@ -45,7 +45,8 @@ class Spending:
             self._advance(number)
         elif number <= self._newest - self._cells:
             return
-        self._amounts[self._row(group), number % self._cells] += amount
+        row = self._row(group)  # may make room in another array
+        self._amounts[row, number % self._cells] += amount
 
     def sums(self, start: datetime, end: datetime) -> dict[Key, int]:
         """Return what groups used in the cells of [`start`, `end`), groups with nothing left out.

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from governor.core.alerts import Alert
 from governor.core.directives import Directive, WireCondition
+from governor.core.periods import ALWAYS
 from governor.core.rerating import total
 from governor.core.rules.shared import Rule
 from governor.loops.rerate import Progress
@@ -87,7 +88,7 @@ def _alert_row(alert: Alert, amount: int, rule: Rule | None) -> dict[str, Any]:
         "id": alert.key.id,
         "rule": alert.key.rule,
         "group": group if group is not None else list(alert.key.group),
-        "period": alert.key.period.name,
+        "period": "" if alert.key.period == ALWAYS else alert.key.period.name,
         "phase": alert.phase.value,
         "level": str(alert.level) if alert.level else None,
         "mode": alert.mode.value,

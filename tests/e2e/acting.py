@@ -91,9 +91,9 @@ class Stage:
         with producing(self.broker) as producer:
             return send(producer, self.topic, records)
 
-    def told(self) -> list[Message]:
-        """Return the messages that stand in Slack, oldest first."""
-        return list(self.slack.messages[CHANNEL])
+    def told(self, channel: str = CHANNEL) -> list[Message]:
+        """Return the messages that stand in a channel of Slack, oldest first."""
+        return list(self.slack.messages[channel])
 
     def records(self) -> list[tuple[str, dict[str, Any] | None]]:
         """Return key and value of every record on the topic of directives, in order."""
@@ -136,7 +136,9 @@ def text_of(message: Message) -> str:
 
 
 @contextmanager
-def staged(broker: Broker, folder: Path, topic: str) -> Iterator[Stage]:
+def staged(
+    broker: Broker, folder: Path, topic: str, channels: Iterable[str] = (CHANNEL,)
+) -> Iterator[Stage]:
     """Open a stage with a Slack of its own."""
-    with SlackStandIn() as slack:
+    with SlackStandIn(channels=channels) as slack:
         yield Stage(broker, folder, topic, slack)

@@ -79,6 +79,18 @@ def test_a_window_is_the_sum_of_its_cells(
     }
 
 
+def test_many_groups_find_room() -> None:
+    """More groups than there was room for at first, and again after those without use are gone."""
+    spending = Spending(HOUR, 4)
+    for hour in range(12):
+        for number in range(100 * hour, 100 * hour + 300):
+            spending.add((f"g{number}",), us(NOON + hour * HOUR), 1)
+        spending.forget()
+    found = spending.sums(NOON + 8 * HOUR, NOON + 12 * HOUR)
+    assert len(found) == 600
+    assert sum(found.values()) == 4 * 300
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.integers(0, 40)), max_size=80),
     st.integers(0, 40),

@@ -269,6 +269,7 @@ def test_each_is_told_what_is_routed_to_it(site: Site) -> None:
     assert site.owed("slack") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_nothing_is_red_for_ever(tmp_path: Path, seed: int) -> None:
     """Silences that come and go at random: what receivers were last told is how it stands.

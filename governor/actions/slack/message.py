@@ -106,9 +106,10 @@ def _heading(notice: Notice) -> str:
 
 
 def _spent(notice: Notice) -> str:
-    amounts = f"*{shown(notice.value, MAX_WORD)}* of {shown(notice.limit, MAX_WORD)}"
+    value, limit = shown(notice.value, MAX_WORD), shown(notice.limit, MAX_WORD)
     if notice.percent is None:
-        return amounts
+        return f"*{value}*, told from {limit} on"
+    amounts = f"*{value}* of {limit}"
     return f"`{_bar(notice.percent)}`  *{_percent(notice.percent)}*\n{amounts}"
 
 
@@ -131,8 +132,9 @@ def _fields(notice: Notice) -> list[Block]:
     if notice.limit:
         group = [_code(f"{name} = {value}") for name, value in notice.group[:MAX_LINES]]
         named["For"] = "\n".join(group) or "everything"
-        named["Period"] = shown(notice.period, MAX_WORD)
-        named["Period ends"] = _date(notice.period_end)
+        if notice.period:
+            named["Period"] = shown(notice.period, MAX_WORD)
+            named["Period ends"] = _date(notice.period_end)
     named["Owner"] = shown(notice.owner, MAX_WORD)
     named["Since"] = _date(notice.fired_at)
     if notice.resolved is not None:
@@ -158,11 +160,10 @@ def _text(notice: Notice, remark: str | None) -> str:
         lines.append(f"Over: {notice.resolved[:MAX_LINE]}.")
     lines.append(notice.summary[:MAX_SUMMARY])
     if notice.limit:
-        share = "" if notice.percent is None else f" ({_percent(notice.percent)})"
         named = (f"{name} = {value[:MAX_WORD]}" for name, value in notice.group[:MAX_LINES])
-        amounts = f"{notice.value[:MAX_WORD]} of {notice.limit[:MAX_WORD]}{share}"
-        lines.append(f"{amounts}, for {', '.join(named) or 'everything'}")
-        lines.append(f"Period {notice.period[:MAX_WORD]}, ends {_utc(notice.period_end)}.")
+        lines.append(f"{_amounts(notice)}, for {', '.join(named) or 'everything'}")
+        if notice.period:
+            lines.append(f"Period {notice.period[:MAX_WORD]}, ends {_utc(notice.period_end)}.")
     lines.append(
         f"Owner {notice.owner[:MAX_WORD]}, rule {notice.rule[:MAX_WORD]}, alert {notice.alert}."
     )
@@ -171,6 +172,13 @@ def _text(notice: Notice, remark: str | None) -> str:
     if notice.throttles:
         lines += ["Slowed down now:", *(line[:MAX_LINE] for line in notice.throttles[:MAX_LINES])]
     return shown("\n".join(lines), MAX_TEXT)
+
+
+def _amounts(notice: Notice) -> str:
+    value, limit = notice.value[:MAX_WORD], notice.limit[:MAX_WORD]
+    if notice.percent is None:
+        return f"{value} (told from {limit} on)"
+    return f"{value} of {limit} ({_percent(notice.percent)})"
 
 
 def _plain(text: str, limit: int) -> Block:
