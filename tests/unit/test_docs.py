@@ -198,7 +198,7 @@ def test_the_code_map_is_complete() -> None:
         for path in package.rglob("*.py")
         if path.name != "__init__.py" or len(path.read_text("utf-8").splitlines()) > 5
     }
-    for suffix in ("sql", "yaml"):
+    for suffix in ("sql", "yaml", "json"):
         there |= {path.relative_to(package).as_posix() for path in package.rglob(f"*.{suffix}")}
     assert set(first_column("explanation/architecture.md")) - {
         "cli", "daemon", "demo", "gate", "settings", "rulebook", "pricebook", "rehearsal",

@@ -6,6 +6,7 @@ import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -424,6 +425,8 @@ def test_the_schema_knows_what_is_right() -> None:
         if ".test." not in path.name:
             assert list(validator.iter_errors(plain(path))) == []
     assert json.loads(run("schema").stdout) == schema()
+    packed = resources.files("governor.rulebook").joinpath("rules.schema.json")
+    assert packed.read_text("utf-8") == run("schema").stdout, "governor rules schema > it"
 
 
 @pytest.mark.parametrize(
