@@ -92,7 +92,7 @@ def _answer(
             for route in routing.matched(known)
         ],
         "receivers": list(routing.receivers_for(known, ("everybody",))),
-        "mutes": routing.mutes(known, at, firing),
+        "mutes": routing.mutes(known, at, routing.firing(firing)),
     }
 
 

@@ -16,7 +16,8 @@ from governor.core.directives import Directive, Effect
 from governor.core.enforcement import Issue, directives_for, released
 from governor.core.notifications import ENDINGS, Notice, line_text, notice_of
 from governor.core.periods import Period
-from governor.core.routing import Facts, Routing, facts_of, facts_of_alert
+from governor.core.routing import Facts, Firing, Routing, facts_of, facts_of_alert
+from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode, Rule
 
 _TOLD: Final = (Mode.NOTIFY, Mode.ENFORCE)
@@ -51,6 +52,13 @@ class Docket:
             for alert in self.alerts.values()
             if alert.phase is Phase.PENDING and (rule := rules.get(alert.key.rule)) and rule.latched
         ]
+
+    def next_end(self, rules: Iterable[Rule], now: datetime) -> datetime | None:
+        """Return when a period ends next: of a budget, or of an alert that is open."""
+        calendars = {rule.calendar for rule in rules if isinstance(rule, Budget)}
+        ends = [calendar.period(now).end for calendar in calendars]
+        open_ends = [key.period.end for key, alert in self.alerts.items() if alert.is_open]
+        return min([*ends, *open_ends], default=None)
 
     def put(self, directives: Iterable[Directive]) -> None:
         """Take in new versions of directives."""
@@ -93,14 +101,12 @@ class Telling:
             return notice
         return replace(notice, to=self.routing.receivers_for(facts_of(notice), self.everybody))
 
-    def mutes(
-        self, notice: Notice, now: datetime, firing: Callable[[], Iterable[Facts]]
-    ) -> list[str]:
+    def mutes(self, notice: Notice, now: datetime, firing: Firing) -> list[str]:
         """Return what holds a notice back."""
         routing = self.routing
         if not (routing.silences or routing.quiets or routing.inhibitions):
             return []
-        return routing.mutes(facts_of(notice), now, firing() if routing.inhibitions else ())
+        return routing.mutes(facts_of(notice), now, firing)
 
 
 class Draft:
@@ -182,8 +188,9 @@ class Draft:
         changed = [alert for alert in self.alerts.values() if self._changed(alert)]
         muted = [_message(alert) for alert in changed if self._spoken_for(alert) is None]
         last = last_notices(muted) if muted else {}
+        firing = self._telling.routing.firing(self._firing())
         told = [
-            self._routed(alert, notice)
+            self._routed(alert, notice, firing)
             for alert in changed
             if (notice := self._notice(alert, last.get(_message(alert))))
         ]
@@ -206,12 +213,12 @@ class Draft:
         """Have people told of an alert that was held back."""
         self._have_told(alert)
 
-    def _routed(self, alert: Alert, notice: Notice) -> Notice | None:
+    def _routed(self, alert: Alert, notice: Notice, firing: Firing) -> Notice | None:
         """Return a notice with who is told; None where it is held back, which no end is."""
         if notice.resolved is not None:
             self.told.add(alert.key)
             return replace(notice, to=())
-        if self._telling.mutes(notice, self._now, self._firing):
+        if self._telling.mutes(notice, self._now, firing):
             self.held.add(alert.key)
             return None
         self.told.add(alert.key)

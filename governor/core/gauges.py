@@ -94,7 +94,6 @@ class RatioGauge:
         self._requests = Spending(rule.cell, rule.cells)
         self._users = Sightings(rule.cell)
         self._groups = _Groups(rule, self.mask)
-        self._members = _Groups(rule, self.seen_mask or ())
 
     def starts(self, now: datetime) -> datetime:
         """Return from when on usage matters."""
@@ -114,11 +113,14 @@ class RatioGauge:
                     self._requests.add(group, row[0], row[requests])
 
     def see(self, rows: Iterable[Sighting]) -> None:
-        """Take in who was seen."""
+        """Take in who was seen. Users are many: what a rule does not ask of them is not kept."""
         place = (self.seen_mask or ()).index("user")
+        asked = "user" in self.rule.mask
         for row in rows:
             user = row[place]
-            group = self._members.of(row[:-1]) if user is not None else None
+            if user is None:
+                continue
+            group = self._groups.of(row[:-1] if asked else (*row[:place], *row[place + 1 : -1]))
             if group is not None:
                 self._users.add(group, user, row[-1])
 
@@ -158,7 +160,6 @@ class RatioGauge:
         self._requests.forget()
         self._users.forget(self.starts(now))
         self._groups.forget()
-        self._members.forget()
 
 
 class AbsenceGauge:

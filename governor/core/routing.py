@@ -22,6 +22,9 @@ LOG: Final = "log"
 Facts = Mapping[str, str | None]
 """What routes look at: `FACTS`, labels of the rule, and values of the group."""
 
+_ANOTHER: Final = 2
+"""Alerts that are kept as a reason: itself, and another one."""
+
 FACTS: Final = ("rule", "owner", "kind", "level", "mode")
 
 
@@ -55,19 +58,33 @@ class Inhibition:
     hide: Scope
     same: tuple[str, ...]
 
-    def holds(self, facts: Facts, firing: Iterable[Facts]) -> bool:
-        """Return whether an alert is held back by one that fires."""
-        if not self.hide.holds(facts):
+    def common(self, facts: Facts) -> tuple[str, ...] | None:
+        """Return what must be the same; None where it is not all there."""
+        found = tuple(value for name in self.same if (value := facts.get(name)) is not None)
+        return found if len(found) == len(self.same) else None
+
+
+class Firing:
+    """What fires, looked up by what inhibitions compare: so that many alerts cost no more each."""
+
+    def __init__(self, inhibitions: Iterable[Inhibition], firing: Iterable[Facts]) -> None:
+        self._reasons: dict[str, dict[tuple[str, ...], list[Facts]]] = {
+            each.name: {} for each in inhibitions
+        }
+        listed = list(firing) if self._reasons else []
+        for each in inhibitions:
+            for facts in listed:
+                common = each.common(facts) if each.when.holds(facts) else None
+                if common is not None:
+                    found = self._reasons[each.name].setdefault(common, [])
+                    found += [facts] if len(found) < _ANOTHER else []
+
+    def hides(self, each: Inhibition, facts: Facts) -> bool:
+        """Return whether an alert is held back by another one that fires."""
+        common = each.common(facts) if each.hide.holds(facts) else None
+        if common is None:
             return False
-        mine = [facts.get(name) for name in self.same]
-        if None in mine:
-            return False
-        return any(
-            other != facts
-            and self.when.holds(other)
-            and mine == [other.get(name) for name in self.same]
-            for other in firing
-        )
+        return any(other != facts for other in self._reasons[each.name].get(common, ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +164,11 @@ class Routing:
         named = [name for route in self.matched(facts) for name in route.to]
         return tuple(dict.fromkeys((LOG, *named)))
 
-    def mutes(self, facts: Facts, at: datetime, firing: Iterable[Facts]) -> list[str]:
+    def firing(self, firing: Iterable[Facts]) -> Firing:
+        """Return what fires, ready to be asked by `mutes`."""
+        return Firing(self.inhibitions, firing)
+
+    def mutes(self, facts: Facts, at: datetime, firing: Firing) -> list[str]:
         """Return what holds an alert back at a time, in words."""
         found = [
             f"silenced until {silence.until:%Y-%m-%d %H:%M} UTC by {silence.by}: {silence.reason}"
@@ -158,9 +179,9 @@ class Routing:
             waits = facts.get("level") in {str(level) for level in quiet.levels}
             if waits and quiet.match.holds(facts) and (end := quiet.until(at)):
                 found.append(f"quiet hours {quiet.name} until {end:%Y-%m-%d %H:%M} UTC")
-        hidden = [each for each in self.inhibitions if each.hide.holds(facts)]
-        known = list(firing) if hidden else []
-        found += [f"inhibited by {each.name}" for each in hidden if each.holds(facts, known)]
+        found += [
+            f"inhibited by {each.name}" for each in self.inhibitions if firing.hides(each, facts)
+        ]
         return found
 
     def next_change(self, at: datetime) -> datetime | None:

@@ -59,7 +59,7 @@ def _with_routes(
 ) -> dict[str, Any]:
     """Say of each group who is told, and what holds that back."""
     rule = rules[explained["rule"]]
-    firing = list(_firing(numbers, rules))
+    firing = routing.firing(_firing(numbers, rules))
     for group in explained["groups"]:
         alert = group["alert"]
         reached = [t["level"] for t in explained["thresholds"] if t["at"] == group["reached"]]

@@ -85,6 +85,7 @@ class Judging:
             routing=first.routing if first else None,
             now=now,
             complete=complete,
+            questions=1,
             follow_events=follow_events,
             receivers=receivers,
             publish=self.issued.put,

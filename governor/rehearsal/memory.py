@@ -55,10 +55,10 @@ class Before(Protocol):
     def totals(self, mask: Mask, start: datetime, end: datetime) -> Sequence[Sums]:
         """Return what was used between two times, as if used at the first."""
 
-    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Sequence[Sums]:
+    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Iterable[Sums]:
         """Return what was used from a time on, by cells of that length."""
 
-    def seen(self, mask: Mask, start: datetime) -> Sequence[Sighting]:
+    def seen(self, mask: Mask, start: datetime) -> Iterable[Sighting]:
         """Return when each combination of values was last seen, from a time on."""
 
 
@@ -106,11 +106,11 @@ class Memory:
         """Return what was used before the rehearsal began."""
         return self._before.totals(mask, start, end) if self._before else ()
 
-    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Sequence[Sums]:
+    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Iterable[Sums]:
         """Return what was used before the rehearsal began."""
         return self._before.sums_since(mask, start, cell) if self._before else ()
 
-    def seen(self, mask: Mask, start: datetime) -> Sequence[Sighting]:
+    def seen(self, mask: Mask, start: datetime) -> Iterable[Sighting]:
         """Return who was seen before the rehearsal began."""
         return self._before.seen(mask, start) if self._before else ()
 

@@ -16,7 +16,15 @@ from governor.documents.sections import Read, Section, choice
 from governor.rulebook import common
 from governor.rulebook.actions import actions
 from governor.rulebook.thresholds import Reading, thresholds
-from governor.rulebook.values import Amount, amount, duration, percent, threshold, zone
+from governor.rulebook.values import (
+    UNIT_OF,
+    Amount,
+    amount,
+    duration,
+    percent,
+    threshold,
+    zone,
+)
 
 KEYS: Final = (
     *common.KEYS,
@@ -113,7 +121,8 @@ def _same_unit(limit: Amount | None) -> Read[Amount]:
     def same(text: str) -> Amount:
         found = amount(text)
         if limit is not None and found.measure is not limit.measure:
-            raise ValueError(f"is in {found.measure}, and the limit in {limit.measure}")
+            units = f"{UNIT_OF[found.measure]}, and the limit in {UNIT_OF[limit.measure]}"
+            raise ValueError(f"is in {units}; write both in one")
         return found
 
     return same

@@ -60,6 +60,7 @@ def common(section: Section, *, acts: bool) -> dict[str, Any]:
         section.report.add(
             where_it_is, f"mode='enforce': a {kind} has no actions; write notify or shadow"
         )
+        mode = Mode.NOTIFY
     return {
         "id": section.take("id", identifier, "", "free-tier-daily"),
         "owner": section.take("owner", line(MAX_NAME_CHARACTERS), "", "growth"),

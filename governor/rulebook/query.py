@@ -26,18 +26,21 @@ KEYS: Final = (
 )
 MAX_SQL_CHARACTERS: Final = 10_000
 MAX_WINDOW: Final = timedelta(days=31)
-MAX_TIMEOUT: Final = timedelta(seconds=30)
+MAX_TIMEOUT: Final = timedelta(seconds=10)
 UNITS: Final = {"USD": Unit.COST, "share": Unit.SHARE, "count": Unit.COUNT, "seconds": Unit.SPAN}
 
 
 def read(section: Section) -> Query:
     """Read a query and try it on empty tables; what is wrong is reported."""
     rule = common.common(section, acts=False)
-    unit = section.take("unit", choice(UNITS), Unit.COUNT, "USD")
+    unit = section.take("unit", choice(UNITS), _NO_UNIT, "USD")
     below = section.take("direction", DIRECTION, False)  # noqa: FBT003  # above
     value = section.take("value", identifier_of_column, "", "wasted")
-    at, such_as = _AMOUNTS[unit]
-    steps = thresholds(section, Reading(signed(at, below=below), such_as, 100, below))
+    reading = Reading(_anything, "20 USD", 100)
+    if unit is not None:
+        at, such_as = _AMOUNTS[unit]
+        reading = Reading(signed(at, below=below), such_as, 100, below)
+    steps = thresholds(section, reading)
     wanted = (*rule["per"], value)
     return Query(
         **rule,
@@ -46,9 +49,9 @@ def read(section: Section) -> Query:
         thresholds=steps,
         sql=section.take("sql", lambda text: _question(text, wanted), "", _SUCH_AS),
         value=value,
-        unit_of=unit,
+        unit_of=unit or Unit.COUNT,
         window=section.take("window", _window, timedelta(hours=1), "1h"),
-        timeout=section.take("timeout", _timeout, timedelta(seconds=10)),
+        timeout=section.take("timeout", _timeout, timedelta(seconds=5)),
         below=below,
         max_alerts=common.most_alerts(section, MAX_ALERTS),
     )
@@ -71,6 +74,14 @@ def _question(text: str, wanted: tuple[str, ...]) -> str:
     if all(wanted):
         vet(text, wanted)
     return text
+
+
+_NO_UNIT: Unit | None = None
+
+
+def _anything(_: str) -> int | None:
+    """Read nothing: without a unit no amount can be right or wrong."""
+    return None
 
 
 def _usd(text: str) -> int:
@@ -98,5 +109,5 @@ def _window(text: str) -> timedelta:
 def _timeout(text: str) -> timedelta:
     found = duration(text)
     if not timedelta(seconds=1) <= found <= MAX_TIMEOUT:
-        raise ValueError("must be from 1s to 30s")
+        raise ValueError("must be from 1s to 10s")
     return found

@@ -108,7 +108,7 @@ _WORDS: Final[dict[str, dict[str, Any]]] = {
     "settle": _span("How long late usage is waited for.", "0s"),
     "keep_firing_for": _span("How long all must be well before it is over.", "0s"),
     "window": _span("What it is computed over: a span that ends now.", None),
-    "timeout": _span("When the question is given up.", "10s"),
+    "timeout": _span("When the question is given up.", "5s"),
     "forget_after": _span("How long after its last event a group is looked for.", "7d"),
     "on_no_data": {
         "enum": [policy.value for policy in Unknown],

@@ -37,7 +37,7 @@ _LOOSE_RATE: Final = re.compile(r"([0-9]{1,9}) *(?:/|per)? *([A-Za-z]*)", re.ASC
 
 _MULTIPLIERS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _UNITS: Final = {"USD": Measure.COST, "requests": Measure.REQUESTS, "tokens": Measure.TOKENS}
-_UNIT_OF: Final = {measure: unit for unit, measure in _UNITS.items()}
+UNIT_OF: Final = {measure: unit for unit, measure in _UNITS.items()}
 _COUNTED: Final = [f"{many} {unit}" for many in _MULTIPLIERS for unit in ("requests", "tokens")]
 _SPANS: Final = {
     "s": timedelta(seconds=1),
@@ -132,7 +132,7 @@ def threshold(text: str, limit: Amount | None) -> int | None:
     if limit is None:
         return None
     share = math.ceil(Fraction(found[1]) * limit.amount / 100)
-    return _in_bounds(share, _UNIT_OF[limit.measure])
+    return _in_bounds(share, UNIT_OF[limit.measure])
 
 
 def percent(text: str) -> Fraction | None:
@@ -145,8 +145,10 @@ def share(text: str) -> int:
     """Read `25%` as millionths."""
     found = percent(text)
     if found is None:
-        number = f"; write {text}%" if _NUMBER.fullmatch(text) else ", such as 25%"
-        raise ValueError(f"must be a percentage{number}")
+        if not _NUMBER.fullmatch(text):
+            raise ValueError("must be a percentage, such as 25%")
+        number = Fraction(text)
+        raise ValueError(f"has no unit; write {_plain(number * 100 if number <= 1 else number)}%")
     if (found * MICRO).denominator != 1:
         raise ValueError("must have at most 4 decimals")
     return int(found * MICRO)
@@ -181,12 +183,12 @@ def _absolute(text: str, limit: Amount | None, spaced: re.Match[str] | None) -> 
     if _NUMBER.fullmatch(text):
         number = Fraction(text)
         percent = _plain(number * 100 if number <= 1 else number)
-        unit = _UNIT_OF[limit.measure] if limit else "USD"
+        unit = UNIT_OF[limit.measure] if limit else "USD"
         or_amount = f", or {text} {unit}" if number > 1 else ""
         raise ValueError(f"has no unit; write {percent}%{or_amount}")
     found = amount(text)
     if limit and found.measure is not limit.measure:
-        units = f"{_UNIT_OF[found.measure]}, and the limit in {_UNIT_OF[limit.measure]}"
+        units = f"{UNIT_OF[found.measure]}, and the limit in {UNIT_OF[limit.measure]}"
         raise ValueError(f"is in {units}; write both in one, or a percentage")
     return found.amount
 

@@ -1,7 +1,7 @@
 """What rules cost: checked, judged, kept in memory, replayed.
 
 make bench                                       with everything else
-python tests/bench/rules.py check tick backtest  some parts: check, tick, alerts, backtest
+python tests/bench/rules.py check tick backtest  some parts: check, tick, alerts, users, backtest
 """
 
 import subprocess
@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -23,9 +24,11 @@ from governor.adapters.duckdb.history import History
 from governor.adapters.duckdb.rates import RateTable
 from governor.adapters.duckdb.store import Store
 from governor.adapters.prices import Catalogue
+from governor.core.periods import Every
 from governor.core.rules.budget import Budget
+from governor.core.rules.units import Measure
 from governor.core.tariffs import Tariffs
-from governor.core.totals import Mask
+from governor.core.totals import Mask, Totals
 from governor.rehearsal import Rehearsal
 from governor.rehearsal.backtest import run
 from governor.rulebook import check as check_files
@@ -36,6 +39,7 @@ from tests.unit.site import budget
 RULES = 1_000
 GROUPS = 10_000
 ALERTS = 100_000
+USERS = 1_000_000
 EVENTS = 10_000_000
 DAYS = 30
 BACKTEST_RULES = 100
@@ -140,6 +144,31 @@ def hundred_thousand() -> float:
     return _rss_mb() - before
 
 
+def users() -> Iterator[Figure]:
+    """Count requests a month of a million users, in a process of their own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--users"], capture_output=True, text=True, check=True
+    )
+    bytes_each = float(done.stdout) * 1e6 / USERS
+    yield Figure("a user of a monthly limit", bytes_each, 300, at_most=True, unit=" B")
+
+
+def a_million() -> float:
+    """Use a little of a monthly limit by user; return by how many MB this process grew."""
+    rule = replace(
+        budget(10, name="users", per=("user",), at=(100,), every=Every.MONTH),
+        measure=Measure.REQUESTS,
+    )
+    totals = Totals([rule])
+    (mask,) = totals.masks
+    bucket_us = int(datetime(2026, 11, 24, 12, tzinfo=UTC).timestamp()) * 10**6
+    before = _rss_mb()
+    for first in range(0, USERS, 10_000):
+        named = [{"user": f"user-{first + n:07}", "tier": "free"} for n in range(10_000)]
+        totals.add(mask, [(bucket_us, *(each[d] for d in mask), 10**6, 1, 100) for each in named])
+    return _rss_mb() - before
+
+
 def _rss_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4_096 / 1e6
 
@@ -203,11 +232,14 @@ PARTS: dict[str, Callable[[], Iterator[Figure]]] = {
     "check": check,
     "tick": tick,
     "alerts": alerts,
+    "users": users,
     "backtest": backtest,
 }
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--alerts"]:
+    if sys.argv[1:2] == ["--users"]:
+        sys.stdout.write(f"{a_million():.1f}")
+    elif sys.argv[1:2] == ["--alerts"]:
         sys.stdout.write(f"{hundred_thousand():.1f}")
     else:
         sys.exit(report(PARTS, sys.argv[1:]))

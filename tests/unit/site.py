@@ -186,6 +186,7 @@ def opened(
     ahead: timedelta = timedelta(hours=1),
     wall: Clock | None = None,
     complete: Callable[[], datetime | None] | None = None,
+    questions: int = 1_000,
 ) -> Iterator[Site]:
     """Open the file with rules in force; `wrapped` may put something around the ledger.
 
@@ -215,6 +216,7 @@ def opened(
             receivers=["log", "slack"],
             publish=published.extend,
             complete=complete,
+            questions=questions,
         )
         window = Window(timedelta(days=45), ahead, timedelta(hours=1))
         watermarks = {place: s.watermark_us for place, s in store.partitions.items()}

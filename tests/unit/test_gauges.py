@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from governor.adapters.duckdb.business import append_business
 from governor.core.business import BUSINESS_SCHEMA
+from governor.core.errors import TransientError
 from governor.core.periods import Calendar, Every
 from governor.core.rules.absence import Absence
 from governor.core.rules.query import Query
@@ -23,6 +24,7 @@ from governor.core.rules.ratio import Against, Ratio
 from governor.core.rules.shared import Level, Rule, Threshold, Unknown
 from governor.core.rules.units import MICRO, Measure, Unit
 from governor.core.windows import Sightings, Spending
+from governor.loops.evaluate import Ledger
 from tests.unit.site import NOON, Clock, Site, budget, opened
 
 HOUR = timedelta(hours=1)
@@ -463,6 +465,44 @@ def test_a_question_that_fails(path: Path, clock: Clock, sql: str, why: str) -> 
         site.turn(NOON + 5 * MINUTE)
         found = {line[0] for line in lines(site)}
         assert found == {"cap", "loud"}, why
+
+
+class Busy:
+    """A ledger that is not ready for the first questions."""
+
+    def __init__(self, ledger: Ledger, refusals: int) -> None:
+        self._ledger = ledger
+        self._refusals = refusals
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._ledger, name, value)
+
+    def answer(self, *asked: Any) -> Any:
+        """Refuse, then answer."""
+        self._refusals -= 1
+        if self._refusals >= 0:
+            raise TransientError("not ready")
+        return self._ledger.answer(*asked)
+
+
+def test_one_question_at_a_time(path: Path, clock: Clock) -> None:
+    """A tick asks one; one that found no ear is asked again at the next, and none is left out."""
+    rules: list[Rule] = [query(id=f"q{number}") for number in range(3)]
+    how: dict[str, Any] = {"questions": 1, "wrapped": lambda ledger: Busy(ledger, 2)}
+    with running(path, rules, clock, **how) as site:
+        site.spend(30, customer="acme", status="error")
+        for _ in range(2):
+            with pytest.raises(TransientError):
+                site.turn(NOON + 5 * MINUTE)
+        for many in (1, 2, 3, 3):
+            site.turn(NOON + 5 * MINUTE)
+            assert len(lines(site)) == many
 
 
 def test_a_question_that_never_ends(path: Path, clock: Clock) -> None:

@@ -152,14 +152,18 @@ def scope(**values: str) -> Scope:
 def test_a_missing_fact_is_never_the_same() -> None:
     """An inhibition without a common fact holds nothing back; nor does an alert hold itself."""
     rule = Inhibition("x", scope(rule="a"), scope(kind="budget"), ("team",))
+
+    def hidden_by(facts: Facts, *firing: Facts) -> bool:
+        return Routing(inhibitions=(rule,)).firing(firing).hides(rule, facts)
+
     hidden: Facts = {"rule": "b", "kind": "budget", "team": "search"}
-    assert rule.holds(hidden, [{"rule": "a", "team": "search"}])
-    assert not rule.holds(hidden, [{"rule": "a", "team": "chat"}, {"rule": "a"}])
-    assert not rule.holds(
-        {"rule": "b", "kind": "budget", "team": None}, [{"rule": "a", "team": None}]
-    )
+    assert hidden_by(hidden, {"rule": "a", "team": "search"})
+    assert not hidden_by(hidden, {"rule": "a", "team": "chat"}, {"rule": "a"})
+    nameless: Facts = {"rule": "b", "kind": "budget", "team": None}
+    assert not hidden_by(nameless, {"rule": "a", "team": None})
     itself: Facts = {"rule": "a", "kind": "budget", "team": "search"}
-    assert not rule.holds(itself, [itself])
+    assert not hidden_by(itself, itself)
+    assert hidden_by(itself, itself, {"rule": "a", "team": "search"})
 
 
 def test_quiet_hours_through_a_change_of_clocks() -> None:

@@ -19,6 +19,7 @@ from governor.core.rules.ratio import Ratio
 from governor.core.rules.units import MICRO, Unit
 from governor.core.scopes import Key, Scope
 
+FETCHED_ROWS: Final = 20_000
 MAX_GROUPS: Final = 100_000
 """Rows that a question may have for an answer."""
 
@@ -56,6 +57,15 @@ _STATED_UNTIL: Final = """
 SELECT max(coalesce(until, event_time + INTERVAL 1 MICROSECOND)) FROM business_events
 WHERE measure = '{measure}' AND op <> 'delete' AND event_time < $1{conditions}
 """
+
+
+def streamed(
+    connection: duckdb.DuckDBPyConnection, query: str, values: Sequence[Any]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of an answer, some thousands in memory at a time."""
+    cursor = connection.execute(query, list(values))
+    while rows := cursor.fetchmany(FETCHED_ROWS):
+        yield from rows
 
 
 def stated_sql(rule: Ratio) -> str:

@@ -1,6 +1,6 @@
 """What a store knew up to a time: what rules ask, with nothing that came later."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import duckdb
@@ -33,15 +33,15 @@ class Past:
         bounds = [start, min(end, self._until)]
         return self._connection.execute(queries.stored_sums(mask), bounds).fetchall()
 
-    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Sequence[Sums]:
-        """Return what was used from a time on, by cells of that length."""
+    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Iterator[Sums]:
+        """Yield what was used from a time on, by cells of that length."""
         query = queries.sums_since(mask, cell // _MICROSECOND, until=True)
-        return self._connection.execute(query, [start, self._until]).fetchall()
+        return asking.streamed(self._connection, query, [start, self._until])
 
-    def seen(self, mask: Mask, start: datetime) -> Sequence[Sighting]:
-        """Return when each combination of values was last seen, from a time on."""
+    def seen(self, mask: Mask, start: datetime) -> Iterator[Sighting]:
+        """Yield when each combination of values was last seen, from a time on."""
         query = queries.seen_since(mask, until=True)
-        return self._connection.execute(query, [start, self._until]).fetchall()
+        return asking.streamed(self._connection, query, [start, self._until])
 
     def stated_until(self, rule: Ratio, at: datetime) -> datetime | None:
         """Return until when the denominator of a ratio was told."""

@@ -88,16 +88,16 @@ class State:
         with self._store.database.translated() as connection:
             return connection.execute(queries.sums_ahead(mask), [start]).fetchall()
 
-    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> list[Sums]:
-        """Return what is stored from `start` on by event time, by cells of that length."""
+    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Iterator[Sums]:
+        """Yield what is stored from `start` on by event time, by cells of that length."""
         query = queries.sums_since(mask, cell // timedelta(microseconds=1))
         with self._store.database.translated() as connection:
-            return connection.execute(query, [start]).fetchall()
+            yield from asking.streamed(connection, query, [start])
 
-    def seen(self, mask: Mask, start: datetime) -> list[Sighting]:
-        """Return when each combination of values was last seen, from `start` on by event time."""
+    def seen(self, mask: Mask, start: datetime) -> Iterator[Sighting]:
+        """Yield when each combination of values was last seen, from `start` on by event time."""
         with self._store.database.translated() as connection:
-            return connection.execute(queries.seen_since(mask), [start]).fetchall()
+            yield from asking.streamed(connection, queries.seen_since(mask), [start])
 
     def stated_until(self, rule: Ratio, at: datetime) -> datetime | None:
         """Return until when, at most `at`, the denominator of a ratio was told."""

@@ -24,7 +24,7 @@ class Query(Rule):
     value: str
     unit_of: Unit
     window: timedelta
-    timeout: timedelta = timedelta(seconds=10)
+    timeout: timedelta = timedelta(seconds=5)
     below: bool = False
     every: timedelta = timedelta(minutes=5)
 

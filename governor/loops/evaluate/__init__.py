@@ -43,6 +43,7 @@ from governor.loops.evaluate.saying import MAX_SHOWN, say
 
 __all__ = ["Evaluate", "Ledger", "reading_at"]
 
+MAX_QUESTIONS: Final = 1_000
 AUDIT_EVERY: Final = timedelta(hours=1)
 _log = structlog.get_logger()
 
@@ -50,7 +51,8 @@ _log = structlog.get_logger()
 class Evaluate:
     """Judges rules; used by one thread. `publish` is handed every directive once it is stored.
 
-    `complete` says until when all usage is known; without it, that is always now. With `audits`
+    `complete` says until when all usage is known; without it, that is always now. So many
+    `questions` of rules are asked in one tick, since usage is not counted meanwhile. With `audits`
     the totals are compared with the ledger from time to time. `say` is handed what happened, once
     it is stored.
     """
@@ -66,12 +68,14 @@ class Evaluate:
         publish: Callable[[Sequence[Directive]], None],
         complete: Callable[[], datetime | None] | None = None,
         routing: Routing | None = None,
+        questions: int = MAX_QUESTIONS,
         audits: bool = True,
         say: Callable[[Sequence[Line]], None] = say,
     ) -> None:
         self._ledger = ledger
         self._audits = audits
         self._complete = complete or self._now
+        self._questions = questions
         self._sources = tuple(rules)
         self._rules: Mapping[str, Rule] = {}
         self._wall = now
@@ -245,7 +249,7 @@ class Evaluate:
         waiting = [a for a in self._keeping.docket.alerts.values() if a.phase is Phase.PENDING]
         totals = [self._totals.get(alert.key.rule, alert.key.group) for alert in waiting]
         self._judge([total for total in totals if total is not None], now)
-        self._judge_gauges(self._gauges.take_due(now), now)
+        self._judge_gauges(self._gauges.due(now, self._questions), now)
         self._tell_held(now)
 
     def _tell_held(self, now: datetime) -> None:
@@ -314,7 +318,7 @@ class Evaluate:
             self._sources, self._rules, self._totals, self._gauges = before
             raise
         self._reached.clear()
-        self._next_rollover = self._rollover_after(now)
+        self._next_rollover = self._keeping.docket.next_end(self._rules.values(), now)
 
     @staticmethod
     def _judged(rules: Iterable[Rule]) -> list[Rule]:
@@ -351,6 +355,7 @@ class Evaluate:
             full = judge_readings(draft, self._keeping.docket, rule, readings, now)
             draft.notices += overflow_notices(rule, full, now, self._ledger.notices)
             self._keeping.commit(draft)
+            self._gauges.judged(name, now)
 
     def _roll_over(self, now: datetime) -> None:
         """End the alerts of periods that are over, and judge the periods that begin."""
@@ -366,7 +371,7 @@ class Evaluate:
         self._rules = {**self._rules, **self._totals.rules}
         self._totals.forget(now)
         self._judge(self._totals, now)
-        self._next_rollover = self._rollover_after(now)
+        self._next_rollover = self._keeping.docket.next_end(self._rules.values(), now)
 
     def _direct(self, now: datetime) -> None:
         """Issue what alerts ask for and the topic does not say, and release what nothing asks."""
@@ -392,9 +397,3 @@ class Evaluate:
     def _amount(self, alert: Alert) -> int:
         total = self._totals.get(alert.key.rule, alert.key.group)
         return total.amount(alert.key.period) if total else alert.amount
-
-    def _rollover_after(self, now: datetime) -> datetime | None:
-        budgets = (rule for rule in self.rules.values() if isinstance(rule, Budget))
-        ends = [calendar.period(now).end for calendar in {rule.calendar for rule in budgets}]
-        open_ends = [key.period.end for key, a in self._keeping.docket.alerts.items() if a.is_open]
-        return min([*ends, *open_ends], default=None)

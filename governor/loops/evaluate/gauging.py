@@ -71,16 +71,20 @@ class Gauging:
         for gauge in self._seeing.get(mask, ()):
             gauge.see(rows)
 
-    def take_due(self, now: datetime) -> list[str]:
-        """Return the rules that are due, and let each be due again."""
-        found = [name for name, at in self._due.items() if at <= now]
-        for name in found:
-            self._due[name] = _next(now, self._every(name))
+    def due(self, now: datetime, questions: int) -> list[str]:
+        """Return the rules that are due, at most so many `questions` among them."""
         if now >= self._forget_at:
             self._forget_at = now + FORGET_EVERY
             for gauge in self._gauges.values():
                 gauge.forget(now)
-        return found
+        found = sorted((at, name) for name, at in self._due.items() if at <= now)
+        asking = [name for _, name in found if name in self._queries]
+        waiting = set(asking[questions:])
+        return [name for _, name in found if name not in waiting]
+
+    def judged(self, name: str, now: datetime) -> None:
+        """Let a rule be due again after its next span."""
+        self._due[name] = _next(now, self._every(name))
 
     def read(self, name: str, now: datetime) -> Readings:
         """Return the numbers of a rule. May raise TransientError, where the store is not ready."""

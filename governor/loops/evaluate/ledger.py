@@ -1,6 +1,6 @@
 """The ledger, as evaluation sees it: what is stored of usage, alerts, directives, messages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -18,10 +18,10 @@ from governor.core.totals import Mask, Sums
 class Sources(Protocol):
     """What gauges are made of; see `adapters.duckdb.past`."""
 
-    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Sequence[Sums]:
+    def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Iterable[Sums]:
         """Return what is stored from an event time on, by cells of that length."""
 
-    def seen(self, mask: Mask, start: datetime) -> Sequence[Sighting]:
+    def seen(self, mask: Mask, start: datetime) -> Iterable[Sighting]:
         """Return when each combination of values was last seen, from an event time on."""
 
     def stated_until(self, rule: Ratio, at: datetime) -> datetime | None:
