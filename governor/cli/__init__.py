@@ -9,6 +9,7 @@ from governor.cli import (
     alerts,
     config,
     demo,
+    detect,
     gate,
     prices,
     produce,
@@ -46,6 +47,7 @@ app.command()(produce.produce)
 app.add_typer(topics.app, name="topics")
 app.command()(status.status)
 app.command()(sql.sql)
+app.command()(detect.detect)
 app.add_typer(rules.app, name="rules")
 prices.app.command()(rerate.rerate)
 app.add_typer(prices.app, name="prices")

@@ -40,7 +40,7 @@ def draw(backtest: Backtest, rules: Mapping[str, Rule], path: Path) -> None:
     title = alt.TitleParams(f"What rules would have done, {span}", anchor="start")
     picture = alt.vconcat(*charts, title=title).configure_view(stroke="#dddddd")
     try:
-        picture.save(str(path), **({"scale_factor": 2} if path.suffix == ".png" else {}))
+        picture.save(str(path), scale_factor=2)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror})") from error
 

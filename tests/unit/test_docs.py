@@ -202,6 +202,7 @@ def test_the_code_map_is_complete() -> None:
         there |= {path.relative_to(package).as_posix() for path in package.rglob(f"*.{suffix}")}
     assert set(first_column("explanation/architecture.md")) - {
         "cli", "daemon", "demo", "gate", "settings", "rulebook", "pricebook", "rehearsal",
+        "detection",
         "documents", "loops", "adapters",
         "telemetry", "formats", "core",
     } == there  # fmt: skip

@@ -47,10 +47,10 @@ OWNERS: Final[dict[str, set[str]]] = {
         *(".", "actions", "actions/slack", "adapters", "daemon", "gate"),
         *("loops", "loops/evaluate", "loops/ingest", "rulebook"),
     },
-    "altair": {"rehearsal"},
+    "altair": {"detection", "rehearsal"},
     "typer": {"cli"},
     "uvicorn": {"gate"},
-    "vl-convert-python": {"rehearsal"},
+    "vl-convert-python": {"detection", "rehearsal"},
     "uvloop": {"gate"},
 }
 """The folders below `governor/` that may import a dependency; a new dependency gets a line here."""
