@@ -10,9 +10,10 @@ import typer
 from governor.cli.options import AsJson
 from governor.cli.problems import count
 from governor.core.errors import ConfigError
+from governor.core.routing import Routing
 from governor.core.rules.shared import Rule
-from governor.rulebook import check
-from governor.rulebook.compare import Sense, compare
+from governor.rulebook import Checked, check
+from governor.rulebook.compare import Sense, compare, compare_routing
 
 EXIT_FOUND: Final = 1
 
@@ -27,7 +28,7 @@ def diff(
 ) -> None:
     """Compare two rulebooks by what they mean: loosened, tightened, newly enforced.
 
-    Senses are new, gone, enforced, tightened, loosened, other_usage, words.
+    Senses are new, gone, enforced, tightened, loosened, other_usage, timing, routed, words.
 
     For example:
 
@@ -40,7 +41,8 @@ def diff(
         if word not in {sense.value for sense in Sense}:
             known = ", ".join(sense.value for sense in Sense)
             raise ConfigError(f"--fail-on {word}: the senses are {known}")
-    changes = compare(_rules(before), _rules(after))
+    old, new = _checked(before), _checked(after)
+    changes = compare(_rules(old), _rules(new)) + compare_routing(_routing(old), _routing(new))
     if as_json:
         typer.echo(json.dumps([asdict(change) for change in changes]))
     else:
@@ -51,8 +53,16 @@ def diff(
     raise typer.Exit(EXIT_FOUND if found else 0)
 
 
-def _rules(path: Path) -> list[Rule]:
+def _checked(path: Path) -> Checked:
     checked = check([path])
     if checked.problems:
         raise ConfigError("\n".join(str(problem) for problem in checked.problems))
+    return checked
+
+
+def _routing(checked: Checked) -> Routing:
+    return checked.routing.routing if checked.routing else Routing()
+
+
+def _rules(checked: Checked) -> list[Rule]:
     return [rule for file in checked.files for rule in file.rules]

@@ -109,6 +109,7 @@ def _document(checked: Checked) -> dict[str, Any]:
             {"path": str(file.path), "rules": [name for name, _, _ in file.ids]}
             for file in checked.files
         ],
+        "routing": str(checked.routing.path) if checked.routing else None,
         "problems": problem_rows(checked.problems),
     }
 

@@ -1,9 +1,10 @@
 """Two rulebooks compared by what they mean: what is new, gone, loosened, tightened, enforced."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from governor.core.routing import Route, Routing
 from governor.core.rules.budget import Budget
 from governor.core.rules.ratio import Ratio
 from governor.core.rules.shared import Mode, Rule, Threshold, Throttle
@@ -28,6 +29,7 @@ class Sense(StrEnum):
     LOOSENED = "loosened"
     OTHER_USAGE = "other_usage"
     TIMING = "timing"
+    ROUTED = "routed"
     WORDS = "words"
 
 
@@ -52,6 +54,24 @@ def compare(before: Iterable[Rule], after: Iterable[Rule]) -> list[Change]:
         for name, rule in old.items()
         if name not in new
     ]
+    return changes
+
+
+def compare_routing(before: Routing, after: Routing) -> list[Change]:
+    """Return what of `routing.yaml` is another: parts of it that are new, gone or changed."""
+    changes = []
+    for name in ("receivers", "routes", "inhibitions", "quiets", "silences"):
+        old, new = (
+            [replace(each, place="") if isinstance(each, Route) else each for each in part]
+            for part in (getattr(before, name), getattr(after, name))
+        )
+        if old == new:
+            continue
+        gone = sum(each not in new for each in old)
+        fresh = sum(each not in old for each in new)
+        moved = "" if gone or fresh else ", in another order"
+        text = f"{name}: {fresh} new, {gone} gone{moved}"
+        changes.append(Change("routing.yaml", Sense.ROUTED, text))
     return changes
 
 

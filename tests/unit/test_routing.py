@@ -340,3 +340,20 @@ def test_threads_come_and_go(tmp_path: Path) -> None:
         poor.check(routing)
     with pytest.raises(ConfigError, match=r"to='slack'"):
         poor.check(replace(routing, receivers=(), routes=routing.routes[-1:]))
+
+
+def test_a_change_of_who_is_told_is_a_change(tmp_path: Path) -> None:
+    """What is new, gone or in another order; where it stands in the file is none."""
+    Path("other").mkdir()
+    Path("other/a.yaml").write_text(RULES)
+    Path("other/routing.yaml").write_text("# moved down\n" + ROUTING)
+    runner = CliRunner()
+    assert "no change" in runner.invoke(app, ["rules", "diff", "rules", "other"]).stdout
+    Path("other/routing.yaml").write_text(
+        ROUTING.replace("C0123ABCD", "C0123ABCE").replace("by: ann}", "by: bob}")
+    )
+    done = runner.invoke(app, ["rules", "diff", "rules", "other", "--fail-on", "routed"])
+    assert done.exit_code == 1
+    assert "routing.yaml: receivers: 1 new, 1 gone" in done.stdout
+    assert "routing.yaml: silences: 1 new, 1 gone" in done.stdout
+    assert "routes" not in done.stdout.replace("routing.yaml", "")

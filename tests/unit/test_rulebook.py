@@ -799,6 +799,7 @@ def test_check_for_scripts() -> None:
     assert json.loads(result.output) == {
         "ok": False,
         "files": [{"path": "rules/a.yaml", "rules": ["cap"]}],
+        "routing": None,
         "problems": [
             {
                 "path": "rules/a.yaml",
