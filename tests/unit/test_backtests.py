@@ -157,6 +157,7 @@ def test_gauges_are_replayed_as_they_were_judged(tmp_path: Path) -> None:
     assert sorted(map(str, said)) == sorted(str((*row[:6], int(row[6]))) for row in did)
 
 
+@pytest.mark.slow
 def test_a_picture(tmp_path: Path) -> None:
     """Curves with what was counted, a line for each threshold, a mark for each crossing."""
     path, clock = tmp_path / "g.duckdb", Clock(NOON)

@@ -97,6 +97,7 @@ records = st.builds(lambda seed: invented(Random(seed), 3), st.integers(0, 10**6
 batches = st.dictionaries(st.sampled_from(PLACES), st.lists(records, max_size=4), min_size=1)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.tuples(batches, st.booleans(), st.booleans()), min_size=1, max_size=3))
 def test_the_smallest_logs_are_counted_right(
@@ -117,6 +118,7 @@ def test_the_smallest_logs_are_counted_right(
 # ---------------------------------------------------------------------------- how the log is cut
 
 
+@pytest.mark.slow
 def test_the_books_do_not_depend_on_how_the_log_is_cut(tmp_path: Path) -> None:
     """One batch or one for each record: the same rows, sums and positions."""
     draw = Random(7)

@@ -287,7 +287,9 @@ def draw_event(draw: Random, number: int) -> tuple[dict[str, Any], bool]:
     return fields, refused
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 6))]
+)
 def test_the_sums_are_those_of_the_producer(path: Path, seed: int) -> None:
     """Duplicates, late, refused, unpriced and contradicting events: every sum is the oracle's."""
     draw = Random(seed)
