@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from governor.core.notifications import PLACEHOLDERS, placeholders, render
+from governor.core.routing import FACTS
 from governor.core.rules.shared import Mode, Unknown
 from governor.core.scopes import DIMENSIONS, Scope
 from governor.documents import Node
@@ -163,8 +164,10 @@ def _labels(section: Section) -> Mapping[str, str]:
 
 
 def _label(text: str) -> str:
-    if text in DIMENSIONS or text in {"rule", "owner", "kind", "level", "mode"}:
-        raise ValueError("is what routes call something else; choose another name")
+    if text in DIMENSIONS:
+        raise ValueError("is the name of a dimension; choose another")
+    if text in FACTS:
+        raise ValueError("is what routes call something else already; choose another")
     return identifier(text)
 
 

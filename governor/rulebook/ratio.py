@@ -143,7 +143,7 @@ def _guards(section: Section, above: Measure, under: Against) -> dict[str, Any]:
     guards = Section("guards", entry.node, GUARDS, section.report)
     told = under.is_told and "max_age" not in guards.entries
     if told and isinstance(entry.node.value, dict):
-        guards.needs("max_age", "36h: how old what is told may be")
+        guards.needs("max_age", "36h: older revenue or outcomes are no data")
     reader = _of(Measure.COST) if under is Against.REVENUE else whole(1, MAX_COUNT)
     return {
         "min_denominator": guards.take("min_denominator", reader, 1, least),

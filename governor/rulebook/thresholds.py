@@ -121,8 +121,11 @@ def _check_rising(before: _Step, after: _Step, *, falls: bool) -> None:
         side = "less" if falls else "more"
         report.add(entries["at"].node, f"at={at}: must be {side} than {last} before it")
     elif before.clear is not None and after.clear is not None and before.clear > after.clear:
-        node = (entries.get("clear") or entries["at"]).node
-        report.add(node, "clears where the threshold before it holds still; move one")
+        named = "clear" if "clear" in entries else "at"
+        least = before.section.written("clear") or f"that of {before.section.written('at')}"
+        side = "most" if falls else "least"
+        why = f"must be at {side} {least}, where the threshold before it clears"
+        report.add(entries[named].node, f"{named}={shown(after.section.written(named))}: {why}")
     if before.level is not None and after.level is not None and before.level > after.level:
         less = f"level='{after.level}': must not be less than '{before.level}' before it"
         report.add(entries["level"].node, less)
