@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo check test bench soak planted format lock clean
+.PHONY: help demo check test bench bench-detect soak planted format lock clean
 
 help:  ## show the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## run the main job with nothing else installed
 	@$(BIN)/governor demo
@@ -30,6 +30,9 @@ bench: $(READY)  ## speed and memory, as ratios within one run
 	$(BIN)/python tests/bench/rules.py
 	$(BIN)/python tests/bench/gate.py
 	$(BIN)/python tests/bench/gate.py beside
+
+bench-detect: $(READY)  ## detection beside three textbook methods, with seeds; 10 minutes
+	$(BIN)/python -m tests.bench.detect
 
 soak: $(READY)  ## the long campaigns at full size
 	GOVERNOR_TEST_SIZE=full $(BIN)/pytest -q -m soak --timeout 7200

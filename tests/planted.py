@@ -140,8 +140,8 @@ BUGS = (
     ),
     Bug(
         "a day without revenue makes all look expensive",
-        "governor/core/gauges.py",
-        "self.rule.span(min(at, fresh_to - _MICROSECOND))",
+        "governor/core/gauges/ratio.py",
+        "self.rule.span(min(at, fresh_to - MICROSECOND))",
         "self.rule.span(at)",
         "tests/unit/test_gauges.py",
     ),

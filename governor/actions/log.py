@@ -35,4 +35,5 @@ class Log:
             period=notice.period,
             period_end=notice.period_end.isoformat(),
             throttles=list(notice.throttles),
+            why=notice.why,
         )

@@ -10,6 +10,7 @@ from governor.cli import (
     config,
     demo,
     detect,
+    forecast,
     gate,
     prices,
     produce,
@@ -48,6 +49,7 @@ app.add_typer(topics.app, name="topics")
 app.command()(status.status)
 app.command()(sql.sql)
 app.command()(detect.detect)
+app.command()(forecast.forecast)
 app.add_typer(rules.app, name="rules")
 prices.app.command()(rerate.rerate)
 app.add_typer(prices.app, name="prices")

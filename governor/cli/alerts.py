@@ -1,15 +1,23 @@
-"""`governor alerts`: what has fired."""
+"""`governor alerts`: what has fired, and why."""
 
 import json
-from typing import Annotated, Final
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import quote, urlencode
 
+import msgspec
 import typer
 
 from governor.cli.control import call, show
 from governor.cli.options import AsJson, ConfigFile
+from governor.core.errors import ConfigError
+from governor.core.picture import Picture
 from governor.settings import load
 
-app: Final = typer.Typer(no_args_is_help=True, help="See what has fired.")
+app: Final = typer.Typer(no_args_is_help=True, help="See what has fired, and why.")
+
+AlertId = Annotated[str, typer.Argument(help="Its id, from `governor alerts list`.")]
 
 _COLUMNS: Final = {
     "id": "alert",
@@ -49,3 +57,67 @@ def list_alerts(
         typer.echo(json.dumps(found))
     else:
         show(found, _COLUMNS, "no alert is open" if not everything else "no alert has fired")
+
+
+@app.command("show")
+def show_alert(alert: AlertId, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show one alert: how it came about, what drove it, who contributed, what happened since.
+
+    For example:
+
+      governor alerts show 7d1c9f0a2b3e
+    """
+    found = _call(config, "GET", alert)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    group = ", ".join(f"{name}={value or '(none)'}" for name, value in found["group"].items())
+    typer.echo(f"{found['rule']} {group}: {found['level']}, {found['phase']}, {found['value']}")
+    for line in (*found["why"], *found["history"]):
+        typer.echo(f"  {line}")
+
+
+@app.command()
+def chart(
+    alert: AlertId,
+    file: Annotated[Path, typer.Argument(help="A file *.png, *.svg, *.html or *.json.")],
+    config: ConfigFile = None,
+) -> None:
+    """Draw an alert: what was used against what is usual, the shares, or the way to the limit.
+
+    It needs `pip install 'governor[charts]'`. For example:
+
+      governor alerts chart 7d1c9f0a2b3e spike.png
+    """
+    try:
+        drawing = import_module("governor.pictures.alert")
+    except ImportError as error:
+        why = f"a chart needs {error.name}: pip install 'governor[charts]'"
+        raise ConfigError(why) from None
+    drawing.draw(msgspec.convert(_call(config, "GET", alert, "/picture"), Picture), file)
+    typer.echo(f"{file} is written")
+
+
+@app.command()
+def forgive(
+    alert: AlertId,
+    reason: Annotated[str, typer.Option(help="Why it was not normal.")] = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say that what a spike was about is not normal: it is not learned from.
+
+    Without it a long burst becomes what is usual, and the next one is not told. For example:
+
+      governor alerts forgive 7d1c9f0a2b3e --reason "a loop in a client"
+    """
+    done = _call(config, "POST", alert, f"/forgive?{urlencode({'reason': reason})}")
+    if as_json:
+        typer.echo(json.dumps(done))
+    else:
+        typer.echo(f"{done['rule']} learns nothing from {done['from']} to {done['until']}")
+
+
+def _call(config: Path | None, method: str, alert: str, more: str = "") -> Any:
+    path = f"/v1/alerts/{quote(alert, safe='')}{more}"
+    return call(load(config).settings, method, path)

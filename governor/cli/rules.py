@@ -20,6 +20,7 @@ from governor.cli.problems import (
     sarif,
 )
 from governor.cli.rule_diff import diff
+from governor.cli.rule_plan import plan
 from governor.cli.rule_route import route
 from governor.cli.rule_tests import run_tests
 from governor.core.errors import ConfigError
@@ -41,6 +42,7 @@ app.command()(backtest)
 app.command()(diff)
 app.command()(explain)
 app.command()(route)
+app.command()(plan)
 
 
 @app.command()

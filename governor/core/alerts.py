@@ -47,6 +47,7 @@ class What(StrEnum):
     EASED = "eased"
     RECOVERING = "recovering"
     RELAPSED = "relapsed"
+    GREW = "grew"
     RESOLVED = "resolved"
     HEALTH = "health"
     MODE = "mode"
@@ -89,7 +90,8 @@ class Alert:
 
     `meaning` is that of the rule (`Rule.meaning`). `episode` counts how often it fired; `revision`
     grows with every transition that people hear of; `since` is when `pending` began, `cleared_at`
-    when `recovering` did, `judged_at` when it was last judged.
+    when `recovering` did, `judged_at` when it was last judged. `told` is the amount that people
+    last heard of; `why` is what was said then of how it came about, a sentence and details.
     """
 
     key: AlertKey
@@ -108,6 +110,8 @@ class Alert:
     ended_at: datetime | None = None
     ending: Ending | None = None
     cleared_at: datetime | None = None
+    told: int = 0
+    why: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -289,8 +293,10 @@ def _risen(alert: Alert, crossed: int, rule: Rule, now: datetime) -> Steps:
         what = What.ESCALATED if worse else What.EASED
         reason = Ending.RULE_CHANGED if rule.latched or worse else Ending.CLEARED
         lines.append(_line(what, alert, now, reason=reason))
+    if not lines and rule.regrows and 0 < 2 * alert.told <= alert.amount:
+        lines.append(_line(What.GREW, alert, now))
     if lines:
-        alert = replace(alert, revision=alert.revision + 1)
+        alert = replace(alert, revision=alert.revision + 1, told=alert.amount)
     return alert, tuple(lines)
 
 

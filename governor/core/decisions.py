@@ -6,6 +6,7 @@ from datetime import datetime
 
 from governor.core.alerts import Alert, AlertKey, Transition
 from governor.core.directives import Directive
+from governor.core.gauges.history import Exemption
 from governor.core.notifications import Notice
 from governor.core.rules.shared import Mode
 
@@ -36,16 +37,21 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """New states of alerts, their history, what to tell, what gates must do, who asked for it."""
+    """New states of alerts, their history, what to tell, what gates must do, who asked for it.
+
+    `exemptions` are spans that gauges are not to learn from.
+    """
 
     alerts: tuple[Alert, ...] = ()
     lines: tuple[Line, ...] = ()
     notices: tuple[Notice, ...] = ()
     directives: tuple[Directive, ...] = ()
     audit: tuple[AuditRow, ...] = ()
+    exemptions: tuple[Exemption, ...] = ()
 
     def __bool__(self) -> bool:
-        return any((self.alerts, self.lines, self.notices, self.directives, self.audit))
+        parts = (self.alerts, self.lines, self.notices, self.directives, self.audit)
+        return any((*parts, self.exemptions))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from governor.core.books import Total
 from governor.core.decisions import AuditRow, Decisions, Line
 from governor.core.directives import Directive, Effect
 from governor.core.enforcement import Issue, directives_for, released
-from governor.core.notifications import ENDINGS, Notice, line_text, notice_of
+from governor.core.gauges.history import Exemption
+from governor.core.notifications import ENDINGS, Notice, is_told, line_text, notice_of
 from governor.core.periods import Period
 from governor.core.routing import Facts, Firing, Routing, facts_of, facts_of_alert
 from governor.core.rules.budget import Budget
@@ -40,6 +41,10 @@ class Docket:
     versions: Iterator[int] | None = None
     held: set[AlertKey] = field(default_factory=set)
     _of_alert: dict[str, dict[str, Directive]] = field(default_factory=dict)
+
+    def has_open(self, rule: str) -> bool:
+        """Return whether an alert of a rule is open."""
+        return any(key.rule == rule and alert.is_open for key, alert in self.alerts.items())
 
     def standing(self, alert: str) -> dict[str, Directive]:
         """Return the newest version of each directive of an alert, by directive id."""
@@ -134,6 +139,7 @@ class Draft:
         self.marks: list[tuple[Total, Period, int]] = []
         self.audit: list[AuditRow] = []
         self.notices: list[Notice] = []
+        self.exemptions: list[Exemption] = []
         self._directed: set[AlertKey] = set()
         self._opened: dict[str, int] = {}
         self._fresh: dict[str, int] = {}
@@ -207,6 +213,7 @@ class Draft:
             ),
             directives=tuple(self.directives.values()),
             audit=tuple(self.audit),
+            exemptions=tuple(self.exemptions),
         )
 
     def tell_held(self, alert: Alert) -> None:
@@ -285,7 +292,7 @@ def _message(alert: Alert) -> str:
 
 
 def _said(transitions: Iterable[Transition], rule: Rule) -> tuple[str, ...]:
-    return tuple(line_text(transition, rule) for transition in transitions if transition.threshold)
+    return tuple(line_text(each, rule) for each in transitions if is_told(each))
 
 
 def _throttle_text(directive: Directive) -> str:

@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
-from governor.core.alerts import Alert, Ending, Transition
+from governor.core.alerts import Alert, Ending, Transition, What
 from governor.core.periods import ALWAYS
 from governor.core.rules.shared import Level, Mode, Rule
 
@@ -29,6 +29,7 @@ class Notice:
     message. `resolved` is why it is over, None while it is open. `throttles` are plain lines of
     what is being slowed, `history` one line for each threshold crossed. `to` are the receivers that
     are to be told, None for all; those that were told of its message before are told in any case.
+    `why` is a sentence on how it came about, and lines of detail.
     """
 
     message: str
@@ -55,6 +56,7 @@ class Notice:
     labels: tuple[tuple[str, str], ...] = ()
     kind: str = ""
     to: tuple[str, ...] | None = None
+    why: str | None = None
 
 
 def notice_of(
@@ -106,6 +108,7 @@ def notice_of(
         runbook=rule.runbook,
         labels=tuple(rule.labels.items()),
         kind=rule.kind,
+        why=alert.why,
     )
 
 
@@ -161,9 +164,16 @@ def line_text(transition: Transition, rule: Rule) -> str:
     """Return one line of history for people: `12:03 UTC 80% reached, 80.20 USD, warning`."""
     when = f"{transition.at:%H:%M} UTC"
     amount = rule.text(transition.amount)
+    if transition.what is What.GREW:
+        return f"{when} grew to {amount}, {transition.level}"
     if transition.threshold is None:
         return f"{when} {transition.what} at {amount}"
     return f"{when} {transition.threshold} reached at {amount}, {transition.level}"
+
+
+def is_told(transition: Transition) -> bool:
+    """Return whether a transition is a line of the history that people read."""
+    return transition.threshold is not None or transition.what is What.GREW
 
 
 def placeholders(summary: str) -> list[str]:

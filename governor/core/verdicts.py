@@ -1,22 +1,31 @@
 """Verdicts: what numbers do to alerts, taken down in a draft."""
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from governor.core.alerts import Alert, AlertKey, Ending, Health, Seen, end, step
 from governor.core.books import Total
 from governor.core.docket import Docket, Draft
-from governor.core.gauges import Readings
+from governor.core.gauges.shared import Readings
 from governor.core.rules.absence import Absence
 from governor.core.rules.shared import Rule, Unknown
 from governor.core.scopes import Key
 from governor.core.totals import Totals
 
+Why = Callable[[Rule, Key], str | None]
+"""Says how the number of a group of a rule came about; None where there is nothing to say."""
+
 
 def judge(
-    draft: Draft, docket: Docket, rule: Rule, group: Key, seen: Seen, now: datetime
+    draft: Draft,
+    docket: Docket,
+    rule: Rule,
+    group: Key,
+    seen: Seen,
+    now: datetime,
+    why: Why,
 ) -> Alert | None:
     """Judge one group of a rule by what was found of it; return how its alert stands."""
     key = AlertKey(rule.id, group, rule.period(now))
@@ -24,6 +33,8 @@ def judge(
     after, lines = step(before, key, seen, rule, now)
     if after is None:
         return None
+    if after.is_open and after.revision != (before.revision if before else 0):
+        after = replace(after, why=why(rule, group))
     renamed = before and before.meaning != after.meaning
     if lines or renamed or (after.waits and after != before):
         draft.take(after, lines)
@@ -32,7 +43,14 @@ def judge(
     return after
 
 
-def judge_totals(draft: Draft, docket: Docket, totals: Iterable[Total], now: datetime) -> int:
+def unexplained(rule: Rule, group: Key) -> str | None:  # noqa: ARG001  # it is a Why
+    """Say nothing of how a number came about."""
+    return None
+
+
+def judge_totals(
+    draft: Draft, docket: Docket, totals: Iterable[Total], now: datetime, why: Why
+) -> int:
     """Judge totals of budgets; return how many had no room, for want of `max_alerts`."""
     full = 0
     for total in _greatest_first(totals, now):
@@ -43,7 +61,7 @@ def judge_totals(draft: Draft, docket: Docket, totals: Iterable[Total], now: dat
             draft.marks.append((total, period, len(rule.thresholds)))
             full += 1
             continue
-        after = judge(draft, docket, rule, total.group, amount, now)
+        after = judge(draft, docket, rule, total.group, amount, now, why)
         draft.marks.append((total, period, after.crossed if after and after.is_open else 0))
     return full
 
@@ -57,7 +75,7 @@ def _greatest_first(totals: Iterable[Total], now: datetime) -> Iterable[Total]:
 
 
 def judge_readings(
-    draft: Draft, docket: Docket, rule: Rule, readings: Readings, now: datetime
+    draft: Draft, docket: Docket, rule: Rule, readings: Readings, now: datetime, why: Why
 ) -> int:
     """Judge what a gauge was read as; return how many groups had no room."""
     period = rule.period(now)
@@ -71,7 +89,7 @@ def judge_readings(
         if seen is None:
             draft.take(*end(alert, Ending.GROUP_GONE, now))
         else:
-            judge(draft, docket, rule, group, seen, now)
+            judge(draft, docket, rule, group, seen, now, why)
     fresh = [
         (group, seen)
         for group, seen in (*readings.groups.items(), *_blind(rule, readings))
@@ -81,7 +99,7 @@ def judge_readings(
     if len(fresh) > room:
         fresh.sort(key=lambda found: 0 if isinstance(found[1], Health) else -found[1])
     for group, seen in fresh[:room]:
-        judge(draft, docket, rule, group, seen, now)
+        judge(draft, docket, rule, group, seen, now, why)
     return len(fresh) - room if len(fresh) > room else 0
 
 
@@ -123,7 +141,7 @@ def judge_the_rest(
         if rule.meaning != alert.meaning and not (known and same_period):
             draft.take(*end(alert, Ending.RULE_CHANGED, now))
         elif not known:
-            judge(draft, docket, rule, key.group, Health.NO_DATA, now)
+            judge(draft, docket, rule, key.group, Health.NO_DATA, now, unexplained)
 
 
 def greatest(

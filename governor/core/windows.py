@@ -62,6 +62,17 @@ class Spending:
         found = self._amounts[: len(self._rows), places].sum(axis=1)
         return {group: int(found[row]) for group, row in self._rows.items() if found[row]}
 
+    def blocks(self, end: datetime, width: int, many: int) -> npt.NDArray[np.int64]:
+        """Return what groups used in blocks of `width` cells, the last of which ends at `end`.
+
+        An array of (groups, many), the newest block last, in the order of `groups`.
+        """
+        last = (end - _EPOCH) // self.cell - 1
+        numbers = np.arange(last - width * many + 1, last + 1)
+        held = (numbers > self._newest - self._cells) & (numbers <= self._newest)
+        found = self._amounts[: len(self._rows)][:, numbers % self._cells] * held
+        return np.asarray(found.reshape(len(self._rows), many, width).sum(axis=2))
+
     def forget(self) -> None:
         """Drop groups that used nothing in any cell."""
         used: npt.NDArray[np.bool_] = np.any(self._amounts[: len(self._rows)] != 0, axis=1)

@@ -23,6 +23,7 @@ from governor.adapters.kafka.directives import (
 from governor.core.decisions import AuditRow
 from governor.daemon import answers, explaining
 from governor.daemon.judging import Judging
+from governor.daemon.looking import Looking
 from governor.daemon.parts import channel_of
 from governor.daemon.pricing import Pricing
 from governor.daemon.telling import Telling
@@ -89,6 +90,12 @@ class Acting:
             every_s=settings.prices.reload_every.total_seconds(),
             what="prices",
             refused=telemetry.PRICES_REJECTED,
+        )
+        self._looking = Looking(
+            state,
+            lambda: judging.evaluate,
+            now,
+            lambda call, *words: self._audit(call.caller, *words),
         )
         self._rerate = Rerate(pricing, ask=ingest.ask, now=now)
         self._telling = Telling(
@@ -169,12 +176,36 @@ class Acting:
                     for path, (action, answer) in listed.items()
                 ),
                 Route("GET", "/v1/explain", self._explained),
+                *self._looks(),
                 Route("POST", release, self._release, "no throttle {!r} holds"),
                 Route("POST", "/v1/rules/reload", self._reloaded),
                 Route("POST", "/v1/prices/rerate", self._rerated),
                 Route("GET", "/v1/prices/rerate/<run>", self._progress, "no run {!r} is known"),
             ]
         )
+
+    def _looks(self) -> list[Route]:
+        look, missing = self._looking, "no alert {!r} is known"
+
+        def asked(action: str, answer: Callable[[Call], Any]) -> Callable[[Call], Any]:
+            def both(call: Call) -> Any:
+                target = ", ".join(call.names)
+                row = self._audit(call.caller, action, target, "answered")
+                self._judging.evaluate.audited(row)
+                return answer(call)
+
+            return lambda call: self._ingest.ask(lambda: both(call))
+
+        def ordered(carry_out: Callable[[Call], Any]) -> Callable[[Call], Any]:
+            return lambda call: self._ingest.ask(lambda: carry_out(call))
+
+        return [
+            Route("GET", "/v1/alerts/<id>", asked("alerts.show", look.alert), missing),
+            Route("GET", "/v1/alerts/<id>/picture", asked("alerts.chart", look.picture), missing),
+            Route("POST", "/v1/alerts/<id>/forgive", ordered(look.forgive), missing),
+            Route("POST", "/v1/rules/<rule>/plan", ordered(look.plan)),
+            Route("GET", "/v1/forecast", asked("forecast", look.forecasts)),
+        ]
 
     def _asked(self, action: str, answer: Callable[[], Any], call: Call) -> Any:
         def both() -> Any:

@@ -99,6 +99,7 @@ def _alert_row(alert: Alert, amount: int, rule: Rule | None) -> dict[str, Any]:
         "fired_at": alert.fired_at,
         "ended_at": alert.ended_at,
         "ending": alert.ending.value if alert.ending else None,
+        "why": alert.why,
     }
 
 

@@ -9,31 +9,24 @@ from pathlib import Path
 from typing import Final
 
 import altair as alt
-import vl_convert  # noqa: F401  # draws for altair
 
-from governor.core.errors import ConfigError
 from governor.detection import Judged
+from governor.pictures import HEIGHT, LEVELS, WIDTH, check_name, save, values
 
-SUFFIXES: Final = (".png", ".svg", ".json")
 MAX_SERIES: Final = 8
 MAX_DRAWN: Final = 20_000
 """Points of a series that are drawn; of more, some and all alarms."""
-WIDTH: Final = 900
-HEIGHT: Final = 160
-RED: Final = "#c0392b"
 
 
 def draw(judged: Sequence[Judged], path: Path) -> None:
     """Write a picture of the series with most alarms. Raise ConfigError."""
-    if path.suffix not in SUFFIXES:
-        raise ConfigError(f"{path}: write a name that ends in {', '.join(SUFFIXES)}")
+    check_name(path)
     series: dict[str, list[Judged]] = defaultdict(list)
     for each in judged:
         series[each.point.series].append(each)
     most = sorted(series, key=lambda name: -sum(each.score.alarm for each in series[name]))
-    alt.data_transformers.disable_max_rows()
     picture = alt.vconcat(*(_of_series(name, series[name]) for name in most[:MAX_SERIES]))
-    picture.save(str(path), scale_factor=2)
+    save(picture, path)
 
 
 def _of_series(name: str, judged: Sequence[Judged]) -> alt.LayerChart:
@@ -42,7 +35,7 @@ def _of_series(name: str, judged: Sequence[Judged]) -> alt.LayerChart:
     x = alt.X("at:T", title=None, scale=alt.Scale(type="utc"))
     y = alt.Y("value:Q", title=None)
     line = alt.Chart(_values(judged[::step])).mark_line(strokeWidth=1).encode(x=x, y=y)
-    marks = alt.Chart(_values(alarms)).mark_point(filled=True, size=70, color=RED)
+    marks = alt.Chart(_values(alarms)).mark_point(filled=True, size=70, color=LEVELS["critical"])
     told = f"{len(alarms):,} alarm{'' if len(alarms) == 1 else 's'}"
     layers: alt.LayerChart = alt.LayerChart(layer=[line, marks.encode(x="at:T", y="value:Q")])
     return layers.properties(
@@ -53,9 +46,7 @@ def _of_series(name: str, judged: Sequence[Judged]) -> alt.LayerChart:
 
 
 def _values(judged: Sequence[Judged]) -> alt.InlineData:
-    return alt.InlineData(
-        values=[
-            {"at": each.point.at.isoformat(), "value": each.point.value, "why": each.score.why}
-            for each in judged
-        ]
+    return values(
+        {"at": each.point.at.isoformat(), "value": each.point.value, "why": each.score.why}
+        for each in judged
     )

@@ -9,40 +9,27 @@ from pathlib import Path
 from typing import Any, Final
 
 import altair as alt
-import vl_convert  # noqa: F401  # draws for altair
 
 from governor.core.errors import ConfigError
-from governor.core.pricing import NANO_PER_USD
 from governor.core.rules.shared import Rule
-from governor.core.rules.units import MICRO, Unit
+from governor.pictures import HEIGHT, LEVELS, SCALES, WIDTH, WORDS, check_name, save
 from governor.rehearsal.backtest import Backtest, Sample
 
 MAX_RULES: Final = 6
 MAX_GROUPS: Final = 5
-SUFFIXES: Final = (".png", ".svg", ".json")
-WIDTH: Final = 900
-HEIGHT: Final = 160
-LEVELS: Final = {"info": "#4c78a8", "warning": "#e08a00", "critical": "#c0392b"}
-_SCALES: Final = {Unit.COST: NANO_PER_USD, Unit.SHARE: MICRO // 100, Unit.COUNT: MICRO}
-_WORDS: Final = {Unit.COST: "USD", Unit.SHARE: "%", Unit.COUNT: "", Unit.SPAN: "seconds"}
 
 
 def draw(backtest: Backtest, rules: Mapping[str, Rule], path: Path) -> None:
     """Write a picture: PNG, SVG, or Vega-Lite as JSON, by the name's ending. Raise ConfigError."""
-    if path.suffix not in SUFFIXES:
-        raise ConfigError(f"{path}: write a name that ends in {', '.join(SUFFIXES)}")
+    check_name(path)
     shown = _most_telling(backtest, rules)
     if not shown:
         raise ConfigError("there is nothing to draw: no usage was counted by any rule")
-    alt.data_transformers.disable_max_rows()
     charts = [_of_rule(backtest, rule) for rule in shown]
     span = f"{backtest.start:%Y-%m-%d %H:%M} to {backtest.end:%Y-%m-%d %H:%M} UTC"
     title = alt.TitleParams(f"What rules would have done, {span}", anchor="start")
     picture = alt.vconcat(*charts, title=title).configure_view(stroke="#dddddd")
-    try:
-        picture.save(str(path), scale_factor=2)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror})") from error
+    save(picture, path)
 
 
 def _most_telling(backtest: Backtest, rules: Mapping[str, Rule]) -> list[Rule]:
@@ -53,8 +40,8 @@ def _most_telling(backtest: Backtest, rules: Mapping[str, Rule]) -> list[Rule]:
 
 
 def _of_rule(backtest: Backtest, rule: Rule) -> alt.LayerChart:
-    scale = _SCALES.get(rule.unit, 1)
-    unit = _WORDS.get(rule.unit, str(rule.unit))
+    scale = SCALES.get(rule.unit, 1)
+    unit = WORDS.get(rule.unit, str(rule.unit))
     sign = -1 if getattr(rule, "below", False) else 1
     samples = _greatest(sample for sample in backtest.samples if sample.rule == rule.id)
     line = alt.Chart(

@@ -8,11 +8,14 @@ from typing import Any, Protocol
 from governor.core.alerts import Alert, AlertKey, Seen, Transition
 from governor.core.decisions import Decisions
 from governor.core.directives import Directive
-from governor.core.gauges import Sighting
+from governor.core.gauges.history import Blocks, Exemption, Wanted
+from governor.core.gauges.shared import Sighting
 from governor.core.notifications import Notice
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
+from governor.core.rules.shared import Rule
 from governor.core.scopes import Key
+from governor.core.stories import Comparison, Spans
 from governor.core.totals import Mask, Sums
 
 
@@ -34,6 +37,9 @@ class Facts(Protocol):
 
     def answer(self, rule: Query, start: datetime, end: datetime) -> Mapping[Key, Seen]:
         """Ask the question of a rule."""
+
+    def comparison(self, rule: Rule, group: Key, spans: Spans) -> Comparison | None:
+        """Compare what a group of a rule used in two spans."""
 
 
 class Notebook(Facts, Protocol):
@@ -60,6 +66,12 @@ class Before(Protocol):
 
     def seen(self, mask: Mask, start: datetime) -> Iterable[Sighting]:
         """Return when each combination of values was last seen, from a time on."""
+
+    def histories(self, wanted: Wanted) -> Blocks:
+        """Return what groups used by cell."""
+
+    def exemptions(self, rule: str) -> Sequence[Exemption]:
+        """Return what a rule is not to learn from."""
 
 
 class Memory:
@@ -113,6 +125,18 @@ class Memory:
     def seen(self, mask: Mask, start: datetime) -> Iterable[Sighting]:
         """Return who was seen before the rehearsal began."""
         return self._before.seen(mask, start) if self._before else ()
+
+    def histories(self, wanted: Wanted) -> Blocks:
+        """Return what groups used before the rehearsal began."""
+        return self._before.histories(wanted) if self._before else ()
+
+    def exemptions(self, rule: str) -> Sequence[Exemption]:
+        """Return what a rule is not to learn from."""
+        return self._before.exemptions(rule) if self._before else ()
+
+    def comparison(self, rule: Rule, group: Key, spans: Spans) -> Comparison | None:
+        """Compare what a group of a rule used in two spans."""
+        return self._facts.comparison(rule, group, spans) if self._facts else None
 
     def stated_until(self, rule: Ratio, at: datetime) -> datetime | None:
         """Return until when the denominator of a ratio was told."""

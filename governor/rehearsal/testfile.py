@@ -20,14 +20,15 @@ VERSION: Final = "1"
 KEYS: Final = ("version", "rules", "tests")
 TEST_KEYS: Final = ("name", "start", "until", "only", "events", "business", "expect")
 TIMES: Final = ("at", "every", "for")
+BESIDE: Final = ("status", "error_type", "model_requested")
+"""What an event may say beside its dimensions; rules ask for it in SQL only."""
 EVENT_KEYS: Final = (
     *DIMENSIONS,
     *TIMES,
     "cost",
     "requests",
     "tokens",
-    "status",
-    "error_type",
+    *BESIDE,
     "unpriced",
 )
 BUSINESS_KEYS: Final = (*BUSINESS_DIMENSIONS, *TIMES, "covers", "revenue", "outcomes")
@@ -234,7 +235,7 @@ def _usage(node: Node, report: Report) -> Usage:
     section = Section("an event", node, EVENT_KEYS, report)
     return Usage(
         **_times(section),
-        values=_values(section, (*DIMENSIONS, "status", "error_type")),
+        values=_values(section, (*DIMENSIONS, *BESIDE)),
         amounts={
             Measure.COST: section.take("cost", _of(Measure.COST), 0),
             Measure.REQUESTS: section.take("requests", _count, 1),

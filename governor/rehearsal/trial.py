@@ -20,7 +20,7 @@ from governor.core.totals import Mask, Sums
 from governor.rehearsal import Rehearsal
 from governor.rehearsal.memory import Notebook
 from governor.rehearsal.rows import directed_row, line_row, told_row
-from governor.rehearsal.testfile import Stated, Test, Usage, Wanted
+from governor.rehearsal.testfile import BESIDE, Stated, Test, Usage, Wanted
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -126,7 +126,7 @@ def _usage_row(usage: Usage, now: datetime) -> dict[str, Any]:
     cost = usage.amounts[Measure.COST]
     return {
         "event_time": now,
-        **{name: usage.values.get(name) for name in (*DIMENSIONS, "status", "error_type")},
+        **{name: usage.values.get(name) for name in (*DIMENSIONS, *BESIDE)},
         "requests": usage.amounts[Measure.REQUESTS],
         "input_tokens": usage.amounts[Measure.TOKENS],
         "cost_nano": None if usage.unpriced else cost,

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from governor.core.rules.shared import Rule
 from governor.documents.sections import Section
-from governor.rulebook import absence, budget, query, ratio
+from governor.rulebook import absence, budget, forecast, mix_drift, query, ratio, spike
 
 
 class Kind(NamedTuple):
@@ -22,5 +22,8 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "ratio": Kind(ratio.KEYS, ratio.read),
         "absence": Kind(absence.KEYS, absence.read),
         "query": Kind(query.KEYS, query.read),
+        "spike": Kind(spike.KEYS, spike.read),
+        "mix_drift": Kind(mix_drift.KEYS, mix_drift.read),
+        "forecast": Kind(forecast.KEYS, forecast.read),
     }
 )

@@ -35,7 +35,7 @@ MAX_COUNT: Final = 10**12
 DIRECTION: Final = choice({"above": False, "below": True})
 _NUMERATOR: Final = choice({str(measure): measure for measure in Measure})
 _DENOMINATOR: Final = choice({str(against): against for against in Against})
-_SUCH_AS: Final = {
+SUCH_AS: Final = {
     Measure.COST: "0.50 USD",
     Measure.REQUESTS: "100 requests",
     Measure.TOKENS: "10k tokens",
@@ -91,7 +91,7 @@ def _reading(above: Measure, under: Against, *, below: bool) -> Reading:
         at: Callable[[str], int] = share
         such_as = "25%"
     else:
-        at, such_as = _of(above), _SUCH_AS[above]
+        at, such_as = _of(above), SUCH_AS[above]
     return Reading(signed(at, below=below), such_as, CLEARS_PERCENT, below)
 
 
@@ -100,14 +100,20 @@ def signed(read_amount: Read[int], *, below: bool) -> Read[int | None]:
     return lambda text: -read_amount(text) if below else read_amount(text)
 
 
-def _of(measure: Measure) -> Read[int]:
+def of_measure(measure: Measure, key: str) -> Read[int]:
+    """Return a reader of amounts in the unit of a measure, which is what `key` says."""
+
     def of(text: str) -> int:
         found: Amount = amount(text)
         if found.measure is not measure:
-            raise ValueError(f"must be in the unit of the numerator, such as {_SUCH_AS[measure]}")
+            raise ValueError(f"must be in the unit of the {key}, such as {SUCH_AS[measure]}")
         return found.amount
 
     return of
+
+
+def _of(measure: Measure) -> Read[int]:
+    return of_measure(measure, "numerator")
 
 
 def _span(section: Section) -> dict[str, Any]:

@@ -31,6 +31,9 @@ from tests.unit.shelf import rate_table
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PLACE = PartitionId("usage", 0)
 FLAT = ModelKey("acme", "flat")
+FLAT_PRICE = (
+    Price(FLAT, Rates(input=FEMTO_PER_USD // 1000, output=FEMTO_PER_USD // 1000), "test"),
+)
 SLOW = Throttle("slow", Rate(2, timedelta(minutes=1)), "user", Fail.OPEN)
 LEVELS = (Level.INFO, Level.WARNING, Level.CRITICAL)
 
@@ -187,6 +190,7 @@ def opened(
     wall: Clock | None = None,
     complete: Callable[[], datetime | None] | None = None,
     questions: int = 1_000,
+    prices: Sequence[Price] = FLAT_PRICE,
 ) -> Iterator[Site]:
     """Open the file with rules in force; `wrapped` may put something around the ledger.
 
@@ -194,10 +198,10 @@ def opened(
     `wall`, the clock is that of the events of a replay.
     """
     present = wall or clock
-    prices = [Price(FLAT, Rates(input=FEMTO_PER_USD // 1000, output=FEMTO_PER_USD // 1000), "test")]
+    known = {price.key for price in prices}
     rates = rate_table(
         prices,
-        lambda provider, model: FLAT if (provider, model) == FLAT else None,
+        lambda provider, model: key if (key := ModelKey(provider, model)) in known else None,
         lambda provider: provider,
     )
     options = FileOptions(path, 400_000_000, 1, 64_000_000, 0)

@@ -67,7 +67,7 @@ CASES: dict[str, tuple[str, str]] = {
     "no limit": ("    limit: 100 USD\n", ""),
     "nothing after the key": ("limit: 100 USD", "limit:"),
     "an unknown kind": ("kind: budget", "kind: budgets"),
-    "a kind to come": ("kind: budget", "kind: spike"),
+    "a kind with other keys": ("kind: budget", "kind: spike"),
     "no kind": ("    kind: budget\n", ""),
     "an id with a space": ("id: free-tier-daily", "id: Free Tier"),
     "no id": ("  - id: free-tier-daily\n    kind", "  - kind"),

@@ -311,7 +311,7 @@ def test_the_reference_lists_every_key_and_word() -> None:
 
 # ------------------------------------------------------------------------------------ bad values
 
-KINDS_ONLY = " budget, ratio, absence or query only"
+KINDS_ONLY = " budget, ratio, absence, query, spike, mix_drift or forecast only"
 DEFAULTS = "owner, mode, timezone, runbook, labels, every, settle, on_no_data or on_error"
 LIMITS = {
     "400": "has no unit; write 400 USD",
@@ -369,7 +369,7 @@ VALUES = {
     ("id", ""): "3:5: id has no value",
     ("id", None): "3:5: a rule needs id, such as free-tier-daily",
     ("kind", None): "3:5: rule 'cap' needs kind, such as budget",
-    ("kind", "spike"): "4:11: kind='spike': this version knows" + KINDS_ONLY,
+    ("kind", "surprise"): "4:11: kind='surprise': this version knows" + KINDS_ONLY,
     ("kind", "Budget"): "4:11: kind='Budget': this version knows"
     + KINDS_ONLY
     + " (did you mean 'budget'?)",
@@ -593,7 +593,7 @@ def test_all_problems_at_once() -> None:
         ),
         "b.yaml:7:12: limit=4: has no unit; write 4 USD",
         "b.yaml:8:13: period='daily': must be hour, day, week or month (did you mean 'day'?)",
-        "b.yaml:10:11: kind='x': this version knows budget, ratio, absence or query only",
+        "b.yaml:10:11: kind='x': this version knows" + KINDS_ONLY,
         "c.yaml:10:9: id='a1': is the id of the rule at rules/c.yaml:3:9, too; rename one",
         "d.yaml:3:9: id='a1': is the id of the rule at rules/c.yaml:3:9, too; rename one",
     ]

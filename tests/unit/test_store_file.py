@@ -188,7 +188,7 @@ def test_another_schema_is_refused(path: Path, version: int) -> None:
     """Older or newer, the message names the file, both versions and the way out."""
     path.write_bytes(begun_file())
     edit(path, f"UPDATE meta SET schema_version = {version}")
-    with pytest.raises(ConfigError, match=rf"{path} has schema .*{version}.* reads schema 3: run"):
+    with pytest.raises(ConfigError, match=rf"{path} has schema .*{version}.* reads schema 4: run"):
         opened(path, PRICES)
 
 
@@ -251,3 +251,28 @@ def test_a_file_in_use_is_refused_with_its_owner(path: Path) -> None:
         with pytest.raises(StoreInUseError, match=said):
             ask(path, "SELECT 1", limit=1)
     opened(path, PRICES).close()
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_file_of_an_older_version_is_upgraded(path: Path, version: int) -> None:
+    """It has the tables and columns of a fresh one then, in their order, and keeps its alerts."""
+    path.write_bytes(begun_file())
+    columns = (
+        "SELECT table_name, column_name, data_type FROM duckdb_columns()"
+        " WHERE NOT internal ORDER BY table_name, column_index"
+    )
+    with duckdb.connect(path) as connection:
+        fresh = connection.execute(columns).fetchall()
+        connection.execute(
+            "INSERT INTO alerts BY NAME SELECT 'a1' AS alert_id, 'cap' AS rule, '[]' AS \"group\","
+            " 'firing' AS phase"
+        )
+    later = {2: ["cleared_at", "told", "why"], 3: ["told", "why"]}[version]
+    edit(path, ";".join(f"ALTER TABLE alerts DROP COLUMN {name}" for name in later))
+    edit(path, f"DROP TABLE exemptions; UPDATE meta SET schema_version = {version}")
+    opened(path, PRICES).close()
+    with duckdb.connect(path) as connection:
+        assert connection.execute(columns).fetchall() == fresh
+        told = connection.execute("SELECT alert_id, told, why FROM alerts").fetchall()
+        assert told == [("a1", 0, None)]
+        assert connection.execute("SELECT schema_version FROM meta").fetchall() == [(4,)]

@@ -22,11 +22,13 @@ MAX_TEXT: Final = 3_500
 MAX_SUMMARY: Final = 1_500
 MAX_WORD: Final = 150
 """Characters of a name, an amount, a value of a dimension."""
+MAX_WHY: Final = 800
+"""Characters of what is said of how it came about."""
 MAX_LINE: Final = 200
 MAX_LINES: Final = 10
 """Lines of history, of throttles, and dimensions that are shown."""
 MAX_LIST: Final = 2_000
-"""Characters of all lines; with these limits the blocks have at most 12,000, where Slack takes
+"""Characters of all lines; with these limits the blocks have at most 12,800, where Slack takes
 about 13,000."""
 MAX_LINK: Final = 1_000
 MAX_PERCENT: Final = Decimal(999_999)
@@ -65,6 +67,8 @@ def compose(notice: Notice, remark: str | None = None) -> Message:
         },
         _plain(notice.summary, MAX_SUMMARY),
     ]
+    if notice.why:
+        blocks.append(_plain(notice.why, MAX_WHY))
     if notice.limit:  # what is not about a budget has none
         blocks.append({"type": "section", "text": _marked(_spent(notice))})
     blocks.append({"type": "section", "fields": _fields(notice)})
@@ -159,6 +163,8 @@ def _text(notice: Notice, remark: str | None) -> str:
     if notice.resolved is not None:
         lines.append(f"Over: {notice.resolved[:MAX_LINE]}.")
     lines.append(notice.summary[:MAX_SUMMARY])
+    if notice.why:
+        lines.append(notice.why[:MAX_WHY])
     if notice.limit:
         named = (f"{name} = {value[:MAX_WORD]}" for name, value in notice.group[:MAX_LINES])
         lines.append(f"{_amounts(notice)}, for {', '.join(named) or 'everything'}")

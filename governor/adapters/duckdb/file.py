@@ -18,8 +18,18 @@ from governor import __version__
 from governor.adapters.duckdb.rates import RateTable
 from governor.core.errors import ConfigError, GovernorError, PermanentError, TransientError
 
-SCHEMA_VERSION: Final = 3
-UPGRADES: Final = {2: "ALTER TABLE alerts ADD COLUMN cleared_at TIMESTAMPTZ"}
+SCHEMA_VERSION: Final = 4
+UPGRADES: Final = {
+    2: "ALTER TABLE alerts ADD COLUMN cleared_at TIMESTAMPTZ",
+    3: """
+ALTER TABLE alerts ADD COLUMN told HUGEINT DEFAULT 0;
+ALTER TABLE alerts ADD COLUMN why VARCHAR;
+CREATE TABLE exemptions (
+    rule VARCHAR, "group" VARCHAR[], starts_at TIMESTAMPTZ, ends_at TIMESTAMPTZ, planned BOOLEAN,
+    reason VARCHAR, who VARCHAR, made_at TIMESTAMPTZ
+);
+""",
+}
 """What makes a file of a version one of the next; others are rebuilt from Kafka."""
 
 _HOLDER: Final = re.compile(r"\(PID (\d+)\)")

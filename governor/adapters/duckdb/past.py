@@ -5,12 +5,15 @@ from datetime import datetime, timedelta
 
 import duckdb
 
-from governor.adapters.duckdb import asking, queries
+from governor.adapters.duckdb import asking, histories, queries
 from governor.core.alerts import Seen
-from governor.core.gauges import Sighting
+from governor.core.gauges.history import Block, Exemption, Wanted
+from governor.core.gauges.shared import Sighting
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
+from governor.core.rules.shared import Rule
 from governor.core.scopes import Key
+from governor.core.stories import Comparison, Spans
 from governor.core.totals import Mask, Sums
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -42,6 +45,18 @@ class Past:
         """Yield when each combination of values was last seen, from a time on."""
         query = queries.seen_since(mask, until=True)
         return asking.streamed(self._connection, query, [start, self._until])
+
+    def histories(self, wanted: Wanted) -> Iterator[Block]:
+        """Yield what groups used by cell."""
+        return histories.histories(self._connection, wanted, self._until)
+
+    def exemptions(self, rule: str) -> Sequence[Exemption]:
+        """Return what a rule is not to learn from, as it is known today."""
+        return histories.exemptions(self._connection, rule)
+
+    def comparison(self, rule: Rule, group: Key, spans: Spans) -> Comparison:
+        """Compare what a group of a rule used in two spans."""
+        return histories.compared(self._connection, rule, group, spans)
 
     def stated_until(self, rule: Ratio, at: datetime) -> datetime | None:
         """Return until when the denominator of a ratio was told."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +11,7 @@ import pyarrow as pa
 from governor.core.alerts import Alert, AlertKey, Ending, Health, Phase, Transition, What
 from governor.core.decisions import AuditRow, Line
 from governor.core.directives import Directive
+from governor.core.gauges.history import Exemption
 from governor.core.periods import Period
 from governor.core.rules.shared import Level, Mode
 from governor.core.scopes import Key
@@ -33,6 +35,8 @@ ALERTS: Final = pa.schema(
         ("ended_at", _TIME),
         ("ending", pa.string()),
         ("cleared_at", _TIME),
+        ("told", _AMOUNT),
+        ("why", pa.string()),
     ]
 )
 LINES: Final = pa.schema(
@@ -69,6 +73,18 @@ AUDIT: Final = pa.schema(
         *((name, pa.string()) for name in ("who", "via", "action", "target", "outcome", "detail")),
     ]
 )
+EXEMPTIONS: Final = pa.schema(
+    [
+        ("rule", pa.string()),
+        ("group", pa.list_(pa.string())),
+        ("starts_at", _TIME),
+        ("ends_at", _TIME),
+        ("planned", pa.bool_()),
+        ("reason", pa.string()),
+        ("who", pa.string()),
+        ("made_at", _TIME),
+    ]
+)
 
 
 def alert_row(alert: Alert) -> dict[str, Any]:
@@ -95,6 +111,8 @@ def alert_row(alert: Alert) -> dict[str, Any]:
         "ended_at": alert.ended_at,
         "ending": alert.ending.value if alert.ending else None,
         "cleared_at": alert.cleared_at,
+        "told": alert.told,
+        "why": alert.why,
     }
 
 
@@ -138,6 +156,20 @@ def audit_row(row: AuditRow) -> dict[str, Any]:
     return {"happened_at": row.at, **{name: getattr(row, name) for name in names}}
 
 
+def exemption_row(exemption: Exemption, made_at: datetime) -> dict[str, Any]:
+    """Return the row of an exemption."""
+    return {
+        "rule": exemption.rule,
+        "group": None if exemption.group is None else list(exemption.group),
+        "starts_at": exemption.start,
+        "ends_at": exemption.end,
+        "planned": exemption.planned,
+        "reason": exemption.reason,
+        "who": exemption.who,
+        "made_at": made_at,
+    }
+
+
 def alert_of(row: Mapping[str, Any]) -> Alert:
     """Return the alert of a row."""
     period = Period(row["period_start"], row["period_end"], row["period"])
@@ -159,6 +191,8 @@ def alert_of(row: Mapping[str, Any]) -> Alert:
         ended_at=row["ended_at"],
         ending=Ending(row["ending"]) if row["ending"] else None,
         cleared_at=row["cleared_at"],
+        told=int(row["told"]),
+        why=row["why"],
     )
 
 

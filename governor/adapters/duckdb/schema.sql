@@ -1,4 +1,4 @@
--- The tables of governor's DuckDB file, version 3. Views are the contract; tables are not.
+-- The tables of governor's DuckDB file, version 4. Views are the contract; tables are not.
 -- No primary keys, no indexes: exactness comes from one writer, positions kept with the data, and
 -- the dedupe query. Money is whole nano-dollars (10^-9 USD), times are TIMESTAMPTZ in UTC.
 
@@ -116,7 +116,9 @@ CREATE TABLE alerts (
     amount HUGEINT,       -- in the unit of the rule: nano-dollars, requests, millionths, ...
     since TIMESTAMPTZ, judged_at TIMESTAMPTZ, health VARCHAR, episode INTEGER, revision INTEGER,
     fired_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, ending VARCHAR,
-    cleared_at TIMESTAMPTZ  -- since when all is well, where it recovers
+    cleared_at TIMESTAMPTZ, -- since when all is well, where it recovers
+    told HUGEINT,           -- the amount that people last heard of
+    why VARCHAR             -- what was said of how it came about: a sentence, and lines of detail
 );
 
 -- Every transition of every alert, in order; append only. `evidence` says which records were read.
@@ -144,6 +146,13 @@ CREATE TABLE directive_versions (
 -- The number of the last decisions stored, so that a commit of unknown outcome is made once.
 CREATE TABLE decided (number BIGINT);
 INSERT INTO decided VALUES (0);
+
+-- Spans in which a rule is not to learn from a group (NULL: from none), since they were planned or are
+-- forgiven. Of those that are planned nobody is told either.
+CREATE TABLE exemptions (
+    rule VARCHAR, "group" VARCHAR[], starts_at TIMESTAMPTZ, ends_at TIMESTAMPTZ, planned BOOLEAN,
+    reason VARCHAR, who VARCHAR, made_at TIMESTAMPTZ
+);
 
 -- Every call of the control API, and every change of the rules.
 CREATE TABLE audit (

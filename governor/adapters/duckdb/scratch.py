@@ -7,12 +7,14 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from governor.adapters.duckdb import asking
+from governor.adapters.duckdb import asking, histories
 from governor.adapters.duckdb.file import registered, schema
 from governor.core.alerts import Seen
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
+from governor.core.rules.shared import Rule
 from governor.core.scopes import Key
+from governor.core.stories import Comparison, Spans
 
 _LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -73,3 +75,7 @@ class Scratch:
     def answer(self, rule: Query, start: datetime, end: datetime) -> Mapping[Key, Seen]:
         """Ask the question of a rule."""
         return asking.answer(self._connection, rule, start, end)
+
+    def comparison(self, rule: Rule, group: Key, spans: Spans) -> Comparison:
+        """Compare what a group of a rule used in two spans."""
+        return histories.compared(self._connection, rule, group, spans)

@@ -10,7 +10,7 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from governor.adapters.duckdb import asking, queries, rows
+from governor.adapters.duckdb import asking, histories, queries, rows
 from governor.adapters.duckdb.explaining import Numbers
 from governor.adapters.duckdb.file import registered
 from governor.adapters.duckdb.store import Store
@@ -18,12 +18,15 @@ from governor.core.admission import NO_WATERMARK_US
 from governor.core.alerts import Alert, AlertKey, Phase, Seen, Transition
 from governor.core.decisions import Decisions, DueMessage
 from governor.core.directives import Directive
-from governor.core.gauges import Sighting
+from governor.core.gauges.history import Block, Exemption, Wanted
+from governor.core.gauges.shared import Sighting
 from governor.core.notifications import Notice
 from governor.core.pricewatch import Compared, ModelName, Unpriced
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
+from governor.core.rules.shared import Rule
 from governor.core.scopes import Key
+from governor.core.stories import Comparison, Spans
 from governor.core.totals import Mask, Sums
 
 MAX_ERROR_CHARACTERS: Final = 500
@@ -115,6 +118,21 @@ class State:
         with self._store.database.translated() as connection:
             return asking.answer(connection, rule, start, end)
 
+    def histories(self, wanted: Wanted) -> Iterator[Block]:
+        """Yield what groups used by cell."""
+        with self._store.database.translated() as connection:
+            yield from histories.histories(connection, wanted)
+
+    def exemptions(self, rule: str) -> Sequence[Exemption]:
+        """Return what a rule is not to learn from."""
+        with self._store.database.translated() as connection:
+            return histories.exemptions(connection, rule)
+
+    def comparison(self, rule: Rule, group: Key, spans: Spans) -> Comparison:
+        """Compare what a group of a rule used in two spans."""
+        with self._store.database.translated() as connection:
+            return histories.compared(connection, rule, group, spans)
+
     def newest(self) -> datetime | None:
         """Return the newest event time of all partitions; None before the first event."""
         known = [state.watermark_us for state in self._store.partitions.values()]
@@ -157,6 +175,8 @@ class State:
                 map(rows.directive_row, decisions.directives),
             )
             _insert(connection, "audit", rows.AUDIT, map(rows.audit_row, decisions.audit))
+            exempt = (rows.exemption_row(each, self._now()) for each in decisions.exemptions)
+            _insert(connection, "exemptions", rows.EXEMPTIONS, exempt)
             connection.execute("UPDATE decided SET number = $1", [number])
             connection.execute("COMMIT")
         self.decided = number
@@ -217,6 +237,11 @@ class State:
             [Phase.RESOLVED.value, limit],
         )
         return [rows.alert_of(row) for row in found]
+
+    def alert(self, name: str) -> Alert | None:
+        """Return the alert of an id, the newest of its periods."""
+        found = self._rows("SELECT * FROM alerts WHERE alert_id = $1", [name])
+        return rows.alert_of(found[0]) if found else None
 
     def last_notice(self, prefix: str) -> Notice | None:
         """Return what was last to be said in the newest message whose name begins like this."""

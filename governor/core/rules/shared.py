@@ -114,6 +114,8 @@ class Rule(ABC):
     kind: ClassVar[str]
     latched: ClassVar[bool] = False
     """Whether what was reached stays reached until the period ends."""
+    regrows: ClassVar[bool] = False
+    """Whether people are told again when the amount is twice what they were told."""
 
     id: str
     owner: str

@@ -20,7 +20,8 @@ from governor.core.books import Total
 from governor.core.decisions import AuditRow, Line
 from governor.core.directives import Directive, Effect, newest_by_key
 from governor.core.errors import TransientError
-from governor.core.gauges import Sighting, sightings
+from governor.core.gauges.history import Exemption
+from governor.core.gauges.shared import Sighting, sightings
 from governor.core.notifications import Notice
 from governor.core.routing import Routing
 from governor.core.rules.budget import Budget
@@ -40,6 +41,7 @@ from governor.loops.evaluate.gauging import Gauging, reading_at
 from governor.loops.evaluate.keeping import Keeping
 from governor.loops.evaluate.ledger import Ledger
 from governor.loops.evaluate.saying import MAX_SHOWN, say
+from governor.loops.evaluate.why import Why
 
 __all__ = ["Evaluate", "Ledger", "reading_at"]
 
@@ -266,25 +268,20 @@ class Evaluate:
         """
         if self._keeping.docket.versions is None:
             raise TransientError("the topic of directives has not been read yet; try again")
-        draft = self._keeping.draft(self._now(), self._rules)
-        directive = self._keeping.docket.directives.get(directive_id)
-        if directive is not None and directive.effect is Effect.THROTTLE:
-            draft.release(directive, reason=f"released by {audit.who}", by=audit.who)
-        draft.audit.append(replace(audit, outcome="released" if draft.directives else "not found"))
-        self._keeping.commit(draft)
-        return draft.directives.get(directive_id)
+        return self._keeping.release(directive_id, audit, self._now(), self._rules)
 
     def audited(self, row: AuditRow) -> None:
         """Store who asked for what."""
-        draft = self._keeping.draft(self._now(), self._rules)
-        draft.audit.append(row)
-        self._keeping.commit(draft)
+        self._keeping.record(self._now(), self._rules, audit=[row])
 
     def tell(self, notice: Notice) -> None:
         """Have something told that is about governor itself."""
-        draft = self._keeping.draft(self._now(), self._rules)
-        draft.notices.append(notice)
-        self._keeping.commit(draft)
+        self._keeping.record(self._now(), self._rules, notices=[notice])
+
+    def exempt(self, exemption: Exemption, audit: AuditRow) -> None:
+        """Have a rule not learn from a span, or not tell of it."""
+        self._keeping.record(self._now(), self._rules, audit=[audit], exemptions=[exemption])
+        self._gauges.exempt(exemption, self._now())
 
     def drift(self) -> list[str]:
         """Compare the totals with the store; return one line for each that differs."""
@@ -340,7 +337,8 @@ class Evaluate:
 
     def _judge(self, totals: Iterable[Total], now: datetime) -> None:
         draft = self._keeping.draft(now, self._rules)
-        full = judge_totals(draft, self._keeping.docket, totals, now)
+        why = Why(self._ledger, self._gauges, now)
+        full = judge_totals(draft, self._keeping.docket, totals, now, why)
         self._keeping.commit(draft)
         if full:
             _log.error("alerts.overflow", alerts=full, advice="see max_alerts of the rules")
@@ -348,13 +346,14 @@ class Evaluate:
 
     def _judge_gauges(self, names: Iterable[str], now: datetime) -> None:
         """Judge the numbers of rules that are due, each in a commit of its own."""
+        docket, why = self._keeping.docket, Why(self._ledger, self._gauges, now)
         for name in names:
-            rule = self.rules[name]
-            readings = self._gauges.read(name, now)
-            draft = self._keeping.draft(now, self._rules)
-            full = judge_readings(draft, self._keeping.docket, rule, readings, now)
-            draft.notices += overflow_notices(rule, full, now, self._ledger.notices)
-            self._keeping.commit(draft)
+            rule, readings = self.rules[name], self._gauges.read(name, now)
+            if not readings.quiet or docket.has_open(name):
+                draft = self._keeping.draft(now, self._rules)
+                full = judge_readings(draft, docket, rule, readings, now, why)
+                draft.notices += overflow_notices(rule, full, now, self._ledger.notices)
+                self._keeping.commit(draft)
             self._gauges.judged(name, now)
 
     def _roll_over(self, now: datetime) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from governor.core.alerts import Alert, AlertKey
-from governor.core.notifications import Notice, line_text, overflow_notice
+from governor.core.notifications import Notice, is_told, line_text, overflow_notice
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode, Rule
 from governor.core.totals import Totals
@@ -46,7 +46,7 @@ def stored_lines(
     lines: dict[str, tuple[str, ...]] = {}
     for key, transition in ledger.history(alerts):
         rule = rules.get(key.rule)
-        if rule and transition.threshold:
+        if rule and is_told(transition):
             lines[key.id] = (*lines.get(key.id, ()), line_text(transition, rule))
     return lines
 

@@ -1,24 +1,39 @@
 """The rules that are judged from time to time: what they are made of, and when they are due."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
 from governor import telemetry
+from governor.core import stories
 from governor.core.alerts import Health
 from governor.core.errors import GovernorError, TransientError
-from governor.core.gauges import AbsenceGauge, RatioGauge, Readings, Sighting, Told
+from governor.core.gauges.absence import AbsenceGauge
+from governor.core.gauges.forecast import ForecastGauge
+from governor.core.gauges.history import Exemption
+from governor.core.gauges.mix_drift import MixGauge
+from governor.core.gauges.ratio import RatioGauge
+from governor.core.gauges.shared import Readings, Sighting, Told
+from governor.core.gauges.spike import SpikeGauge
 from governor.core.rules.absence import Absence
+from governor.core.rules.forecast import Forecast
+from governor.core.rules.mix_drift import MixDrift
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
 from governor.core.rules.shared import Rule
+from governor.core.rules.spike import Spike
+from governor.core.scopes import Key
+from governor.core.stories import Story
 from governor.core.totals import Mask, Sums
 from governor.loops.evaluate.ledger import Sources
 
 FORGET_EVERY: Final = timedelta(hours=6)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Gauge: TypeAlias = RatioGauge | AbsenceGauge | SpikeGauge | MixGauge | ForecastGauge
 
 _log = structlog.get_logger()
 
@@ -35,7 +50,7 @@ class Gauging:
     ) -> None:
         self._ledger = ledger
         self._complete = complete
-        self._gauges: dict[str, RatioGauge | AbsenceGauge] = {}
+        self._gauges: dict[str, Gauge] = {}
         self._queries: dict[str, Query] = {}
         self._due: dict[str, datetime] = {}
         self._forget_at = now + FORGET_EVERY
@@ -98,8 +113,36 @@ class Gauging:
             _log.warning("rule.failed", rule=name, error=str(error))
             return Readings({}, Health.ERROR)
 
-    def _measured(self, gauge: RatioGauge | AbsenceGauge, now: datetime) -> Readings:
+    def exempt(self, exemption: Exemption, now: datetime) -> None:
+        """Take note of a span not to learn from; what was learned of it is undone."""
+        gauge = self._gauges.get(exemption.rule)
+        if not isinstance(gauge, SpikeGauge):
+            return
+        every = self._ledger.exemptions(exemption.rule)
+        settled = now - gauge.rule.settle
+        wanted = gauge.wanted(settled)
+        if exemption.group is None or exemption.start >= settled:
+            gauge.exempt(every)
+        else:
+            only = dict(zip(gauge.rule.per, exemption.group, strict=True))
+            blocks = list(self._ledger.histories(replace(wanted, only=only)))
+            gauge.renew(exemption.group, blocks, every)
+
+    def story(self, rule: Rule, group: Key, now: datetime) -> Story | None:
+        """Return what there is to say of how the number of a group came about."""
+        gauge = self._gauges.get(rule.id)
+        if isinstance(gauge, SpikeGauge) and (excess := gauge.excess(group)):
+            return stories.of_spike(gauge.rule, group, excess)
+        if isinstance(gauge, MixGauge) and (moved := gauge.moved(group)):
+            return stories.of_mix(gauge.rule, group, moved)
+        if isinstance(gauge, ForecastGauge) and (ahead := gauge.ahead(group, now)):
+            return stories.of_outlook(gauge.rule, group, ahead, now)
+        return None
+
+    def _measured(self, gauge: Gauge, now: datetime) -> Readings:
         at = now - gauge.rule.settle
+        if isinstance(gauge, SpikeGauge | MixGauge | ForecastGauge):
+            return gauge.read(at)
         if isinstance(gauge, AbsenceGauge):
             complete = self._complete()
             return gauge.read(at, None if complete is None else complete - gauge.rule.settle)
@@ -125,6 +168,12 @@ class Gauging:
             self._gauges[rule.id] = RatioGauge(rule)
         elif isinstance(rule, Absence):
             self._gauges[rule.id] = AbsenceGauge(rule)
+        elif isinstance(rule, Spike):
+            self._gauges[rule.id] = SpikeGauge(rule)
+        elif isinstance(rule, MixDrift):
+            self._gauges[rule.id] = MixGauge(rule)
+        elif isinstance(rule, Forecast):
+            self._gauges[rule.id] = ForecastGauge(rule)
         elif isinstance(rule, Query):
             self._queries[rule.id] = rule
         else:
@@ -134,11 +183,21 @@ class Gauging:
     def _fill(self, now: datetime) -> None:
         """Take in what is stored of the windows."""
         for gauge in self._gauges.values():
+            if isinstance(gauge, SpikeGauge | MixGauge | ForecastGauge):
+                self._take_history(gauge, now - gauge.rule.settle)
+                continue
             start = gauge.starts(now)
             if gauge.mask is not None and isinstance(gauge, RatioGauge):
                 gauge.add(self._ledger.sums_since(gauge.mask, start, gauge.rule.cell))
             if gauge.seen_mask is not None:
                 gauge.see(self._ledger.seen(gauge.seen_mask, start))
+
+    def _take_history(self, gauge: SpikeGauge | MixGauge | ForecastGauge, at: datetime) -> None:
+        blocks = self._ledger.histories(gauge.wanted(at))
+        if isinstance(gauge, SpikeGauge):
+            gauge.take(blocks, at, self._ledger.exemptions(gauge.rule.id))
+        else:
+            gauge.take(blocks)
 
 
 def reading_at(ledger: Sources, rule: Rule, at: datetime) -> Readings:
@@ -147,9 +206,9 @@ def reading_at(ledger: Sources, rule: Rule, at: datetime) -> Readings:
 
 
 def _by_mask(
-    named: Iterable[tuple[Mask | None, RatioGauge | AbsenceGauge]],
-) -> Mapping[Mask, list[RatioGauge | AbsenceGauge]]:
-    found: dict[Mask, list[RatioGauge | AbsenceGauge]] = {}
+    named: Iterable[tuple[Mask | None, Gauge]],
+) -> Mapping[Mask, list[Gauge]]:
+    found: dict[Mask, list[Gauge]] = {}
     for mask, gauge in named:
         if mask is not None:
             found.setdefault(mask, []).append(gauge)

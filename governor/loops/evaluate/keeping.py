@@ -1,11 +1,14 @@
 """Keeping: what was decided is stored, and only then is it true, published and said."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from governor.core.decisions import Line
-from governor.core.directives import Directive
+from governor.core.decisions import AuditRow, Line
+from governor.core.directives import Directive, Effect
 from governor.core.docket import Docket, Draft, Telling
+from governor.core.gauges.history import Exemption
+from governor.core.notifications import Notice
 from governor.core.routing import Routing
 from governor.core.rules.shared import Rule
 from governor.loops.evaluate.adding import stored_lines, untold
@@ -42,6 +45,34 @@ class Keeping:
     @property
     def _everybody(self) -> tuple[str, ...]:
         return (*self._receivers, *(each.name for each in self.routing.receivers))
+
+    def record(
+        self,
+        now: datetime,
+        rules: Mapping[str, Rule],
+        *,
+        audit: Sequence[AuditRow] = (),
+        notices: Sequence[Notice] = (),
+        exemptions: Sequence[Exemption] = (),
+    ) -> None:
+        """Store what changes no alert."""
+        draft = self.draft(now, rules)
+        draft.audit += audit
+        draft.notices += notices
+        draft.exemptions += exemptions
+        self.commit(draft)
+
+    def release(
+        self, directive_id: str, audit: AuditRow, now: datetime, rules: Mapping[str, Rule]
+    ) -> Directive | None:
+        """End a throttle because a person asks for it; None where none such stands."""
+        draft = self.draft(now, rules)
+        directive = self.docket.directives.get(directive_id)
+        if directive is not None and directive.effect is Effect.THROTTLE:
+            draft.release(directive, reason=f"released by {audit.who}", by=audit.who)
+        draft.audit.append(replace(audit, outcome="released" if draft.directives else "not found"))
+        self.commit(draft)
+        return draft.directives.get(directive_id)
 
     def draft(self, now: datetime, rules: Mapping[str, Rule]) -> Draft:
         """Return a draft on how things stand; what was last committed is recalled, if need be."""

@@ -7,11 +7,14 @@ from typing import Protocol
 from governor.core.alerts import Alert, AlertKey, Seen, Transition
 from governor.core.decisions import Decisions
 from governor.core.directives import Directive
-from governor.core.gauges import Sighting
+from governor.core.gauges.history import Blocks, Exemption, Wanted
+from governor.core.gauges.shared import Sighting
 from governor.core.notifications import Notice
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
+from governor.core.rules.shared import Rule
 from governor.core.scopes import Key
+from governor.core.stories import Comparison, Spans
 from governor.core.totals import Mask, Sums
 
 
@@ -23,6 +26,15 @@ class Sources(Protocol):
 
     def seen(self, mask: Mask, start: datetime) -> Iterable[Sighting]:
         """Return when each combination of values was last seen, from an event time on."""
+
+    def histories(self, wanted: Wanted) -> Blocks:
+        """Return what groups used by cell."""
+
+    def exemptions(self, rule: str) -> Sequence[Exemption]:
+        """Return what a rule is not to learn from."""
+
+    def comparison(self, rule: Rule, group: Key, spans: Spans) -> Comparison | None:
+        """Compare what a group of a rule used in two spans; None where that is not known."""
 
     def stated_until(self, rule: Ratio, at: datetime) -> datetime | None:
         """Return until when, at most `at`, the denominator of a ratio was told by anybody."""

@@ -1,0 +1,269 @@
+"""What gauges begin with, and what explains an alert: usage by group and cell, and two spans."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import Any, Final
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from governor.adapters.duckdb.conditions import is_sql, scope_sql
+from governor.core.drivers import Use
+from governor.core.gauges.history import Block, Exemption, Wanted
+from governor.core.rollups import ROLLUP_DIMENSIONS
+from governor.core.rules.shared import Rule
+from governor.core.rules.units import Measure
+from governor.core.scopes import Key
+from governor.core.stories import Comparison, Contributor, Spans
+
+GROUPS_AT_ONCE: Final = 10_000
+CONTRIBUTING: Final = ("customer", "feature", "model", "api_key", "user")
+"""Dimensions whose values are asked for what they contributed."""
+MAX_CONTRIBUTORS: Final = 20
+
+_HOUR: Final = timedelta(hours=1)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_EVENTS: Final = "(FROM events UNION ALL FROM late_events)"
+_ROLLUPS: Final = "(FROM rollup_minute UNION ALL BY NAME FROM rollup_hour)"
+_TOKENS: Final = "coalesce(input_tokens, 0) + coalesce(output_tokens, 0)"
+_HISTORY: Final = """
+SELECT {columns}list(struct_pack({named})) AS cells
+FROM (
+    SELECT {columns}epoch_us({time}) // {cell} AS cell, {sums}
+    FROM {rows} WHERE {conditions} GROUP BY ALL HAVING count(*) > 0
+)
+GROUP BY ALL
+"""
+_SPANS: Final = "SELECT *, event_time >= $2 AS after FROM {rows} WHERE {conditions}"
+_USED: Final = """
+SELECT after, coalesce(model, '') AS model, price_id, sum(requests)::BIGINT AS requests,
+       sum(cap_nano)::HUGEINT AS cost, {parts}
+FROM ({rows}) GROUP BY ALL
+"""
+_RATES: Final = """
+SELECT price_id, tier, {parts} FROM prices
+WHERE price_id IN (SELECT unnest($1::BIGINT[]))
+"""
+_CONTRIBUTED: Final = """
+SELECT {columns}, {which}, ({more})::HUGEINT AS more
+FROM ({rows}) GROUP BY GROUPING SETS ({sets}) HAVING more > 0 ORDER BY more DESC LIMIT {most}
+"""
+_AMOUNTS: Final = {
+    Measure.COST: "cap_nano",
+    Measure.REQUESTS: "requests",
+    Measure.TOKENS: _TOKENS,
+}
+_PARTS: Final = {
+    "input": "greatest(coalesce(input_tokens, 0) - coalesce(cache_read_tokens, 0)"
+    " - coalesce(cache_write_5m_tokens, 0) - coalesce(cache_write_1h_tokens, 0)"
+    " - coalesce(input_audio_tokens, 0), 0)",
+    "cache_read": "coalesce(cache_read_tokens, 0)",
+    "cache_write_5m": "coalesce(cache_write_5m_tokens, 0)",
+    "cache_write_1h": "coalesce(cache_write_1h_tokens, 0)",
+    "input_audio": "coalesce(input_audio_tokens, 0)",
+    "output": "greatest(coalesce(output_tokens, 0) - coalesce(reasoning_tokens, 0)"
+    " - coalesce(output_audio_tokens, 0), 0)",
+    "reasoning": "coalesce(reasoning_tokens, 0)",
+    "output_audio": "coalesce(output_audio_tokens, 0)",
+    "request": "requests",
+    "web_search": "coalesce(web_searches, 0)",
+    "image": "coalesce(output_images, 0)",
+    "compute": "coalesce(compute_ms, 0)",
+}
+"""What each rate of a price is multiplied by; see `queries.PRICE`."""
+_PARENTS: Final = {
+    "cache_read": "input",
+    "cache_write_5m": "input",
+    "cache_write_1h": "cache_write_5m",
+    "input_audio": "input",
+    "reasoning": "output",
+    "output_audio": "output",
+}
+"""A part without a rate of its own is charged as this one; see `core.pricing.Rates`."""
+
+
+def histories(
+    connection: duckdb.DuckDBPyConnection, wanted: Wanted, until: datetime | None = None
+) -> Iterator[Block]:
+    """Yield what groups used by cell; from rollups, where those know all that is asked."""
+    asked = {*wanted.where.dimensions, *wanted.per}
+    whole = until is None or not until.timestamp() % _HOUR.total_seconds()
+    rolled = asked <= set(ROLLUP_DIMENSIONS) and not wanted.cell % _HOUR and whole
+    query = _history_sql(wanted, "bucket" if rolled else "event_time", until)
+    bounds = [wanted.start, *([until] if until else [])]
+    reader = connection.execute(query, bounds).to_arrow_reader(GROUPS_AT_ONCE)
+    for batch in reader:
+        if batch.num_rows and batch["cells"].null_count < batch.num_rows:
+            yield _block(batch, wanted)
+
+
+def _history_sql(wanted: Wanted, time: str, until: datetime | None) -> str:
+    conditions = [f"{time} >= $1", *([f"{time} < $2"] if until else []), *scope_sql(wanted.where)]
+    conditions += [is_sql(name, value) for name, value in (wanted.only or {}).items()]
+    columns = "".join(f'"{name}", ' for name in wanted.per)
+    cell = wanted.cell // _MICROSECOND
+    sums = ", ".join(f"sum({_AMOUNTS[m]})::BIGINT AS {m}" for m in wanted.measures)
+    named = ", ".join(["cell := cell", *(f"{m} := {m}" for m in wanted.measures)])
+    return _HISTORY.format(
+        columns=columns,
+        named=named,
+        time=time,
+        cell=cell,
+        sums=sums,
+        rows=_ROLLUPS if time == "bucket" else _EVENTS,
+        conditions=" AND ".join(conditions),
+    )
+
+
+def _block(batch: pa.RecordBatch, wanted: Wanted) -> Block:
+    keys: list[Key] = (
+        list(zip(*(batch[name].to_pylist() for name in wanted.per), strict=True))
+        if wanted.per
+        else [()]
+    )
+    lists = batch["cells"]
+    bounds = np.concatenate(([0], np.cumsum(lists.value_lengths().to_numpy(zero_copy_only=False))))
+    rows = lists.flatten()
+    cells, *amounts = (
+        rows.field(place).to_numpy(zero_copy_only=False).astype(np.int64)
+        for place in range(1 + len(wanted.measures))
+    )
+    return Block(keys, bounds, cells, dict(zip(wanted.measures, amounts, strict=True)))
+
+
+def exemptions(connection: duckdb.DuckDBPyConnection, rule: str) -> list[Exemption]:
+    """Return what a rule is not to learn from, or not to tell of."""
+    rows = connection.execute(
+        'SELECT "group", starts_at, ends_at, planned, reason, who FROM exemptions'
+        " WHERE rule = $1 ORDER BY made_at",
+        [rule],
+    ).to_arrow_table()
+    return [exemption_of(rule, row) for row in rows.to_pylist()]
+
+
+def exemption_of(rule: str, row: Mapping[str, Any]) -> Exemption:
+    """Return a row of the table `exemptions`."""
+    return Exemption(
+        rule=rule,
+        group=None if row["group"] is None else tuple(row["group"]),
+        start=row["starts_at"],
+        end=row["ends_at"],
+        planned=row["planned"],
+        reason=row["reason"],
+        who=row["who"],
+    )
+
+
+def compared(
+    connection: duckdb.DuckDBPyConnection, rule: Rule, group: Key, spans: Spans
+) -> Comparison:
+    """Compare what a group of a rule used in two spans, by model and by who used it."""
+    chosen = dict(zip(rule.per, group, strict=True))
+    conditions = [
+        "event_time >= $1",
+        "event_time < $3",
+        *scope_sql(rule.where),
+        *(is_sql(name, value) for name, value in chosen.items()),
+    ]
+    if spans.same_hours:
+        day = timedelta(days=1) // _MICROSECOND
+        width = min((spans.end - spans.start) // _MICROSECOND, day)
+        conditions.append(f"(epoch_us(event_time) - epoch_us($1)) % {day} < {width}")
+    rows = _SPANS.format(rows=_EVENTS, conditions=" AND ".join(conditions))
+    times = [spans.since, spans.start, spans.end]
+    parts = ", ".join(f"sum({part})::HUGEINT AS {name}" for name, part in _PARTS.items())
+    query = _USED.format(parts=parts, rows=rows)
+    found: list[dict[str, Any]] = connection.execute(query, times).to_arrow_table().to_pylist()
+    rates = _rates(connection, [row["price_id"] for row in found])
+    asked = [name for name in CONTRIBUTING if name not in rule.per]
+    return Comparison(
+        before=_uses([row for row in found if not row["after"]], {}, rates),
+        after=_uses([row for row in found if row["after"]], _prices(found), rates),
+        contributors=_contributors(connection, rows, times, asked, spans),
+    )
+
+
+def _prices(rows: list[dict[str, Any]]) -> dict[str, set[int]]:
+    """Return the prices that each model was charged before."""
+    found: dict[str, set[int]] = {}
+    for row in rows:
+        if not row["after"] and row["price_id"] is not None:
+            found.setdefault(row["model"], set()).add(row["price_id"])
+    return found
+
+
+def _rates(
+    connection: duckdb.DuckDBPyConnection, prices: list[int | None]
+) -> dict[int, dict[str, int]]:
+    rows = connection.execute(
+        _RATES.format(parts=", ".join(_PARTS)), [[price for price in prices if price is not None]]
+    ).to_arrow_table()
+    return {row.pop("price_id"): row for row in rows.to_pylist()}
+
+
+def _uses(
+    rows: list[dict[str, Any]], before: Mapping[str, set[int]], rates: Mapping[int, dict[str, Any]]
+) -> dict[str, Use]:
+    found: dict[str, Use] = {}
+    for row in rows:
+        model, cost = row["model"], int(row["cost"] or 0)
+        old = cost
+        known = before.get(model, set())
+        if row["price_id"] in rates and known and row["price_id"] not in known:
+            old = _at_old_price(row, cost, rates, known)
+        held = found.get(model, Use(0, 0, 0))
+        requests = held.requests + int(row["requests"] or 0)
+        found[model] = Use(requests, held.cost + cost, held.at_old_prices + old)
+    return found
+
+
+def _at_old_price(
+    row: Mapping[str, Any], cost: int, rates: Mapping[int, dict[str, Any]], known: set[int]
+) -> int:
+    """Return what usage would have cost at the price its model had before, of the same tier."""
+    new = rates[row["price_id"]]
+    alike = [rates[price] for price in sorted(known) if price in rates]
+    old = next((price for price in alike if price["tier"] == new["tier"]), None)
+    if old is None:
+        return cost
+    one, other = (
+        sum(int(row[part] or 0) * _rate(price, part) for part in _PARTS) for price in (old, new)
+    )
+    return int(Fraction(cost * one, other)) if other else cost
+
+
+def _rate(price: Mapping[str, int | None], part: str) -> int:
+    """Return the rate of a part, that of its parent where it has none of its own."""
+    rate = price[part]
+    if rate is None and part in _PARENTS:
+        return _rate(price, _PARENTS[part])
+    return rate or 0
+
+
+def _contributors(
+    connection: duckdb.DuckDBPyConnection,
+    rows: str,
+    times: list[datetime],
+    asked: list[str],
+    spans: Spans,
+) -> list[Contributor]:
+    """Return who used more than before, the greatest first."""
+    columns = ", ".join(f'"{name}"' for name in asked)
+    which = ", ".join(f'grouping("{name}") = 0 AS by_{name}' for name in asked)
+    sets = ", ".join(f'("{name}")' for name in asked)
+    more = (
+        "coalesce(sum(cap_nano) FILTER (after), 0)"
+        f" - (coalesce(sum(cap_nano) FILTER (NOT after), 0) * {spans.scale:.12f}::DOUBLE)::HUGEINT"
+    )
+    query = _CONTRIBUTED.format(
+        columns=columns, which=which, more=more, rows=rows, sets=sets, most=MAX_CONTRIBUTORS
+    )
+    found = connection.execute(query, times).to_arrow_table()
+    return [
+        Contributor(name, row[name], int(row["more"]))
+        for row in found.to_pylist()
+        for name in asked
+        if row[f"by_{name}"]
+    ]

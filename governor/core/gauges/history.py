@@ -1,0 +1,70 @@
+"""History: what groups used before, as a gauge takes it up when it begins."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from governor.core.rules.units import Measure
+from governor.core.scopes import Key, Scope
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which history: usage in `where`, by the values of `per`, in cells of a length.
+
+    `only` are values of `per` dimensions that it must have.
+    """
+
+    where: Scope
+    per: tuple[str, ...]
+    start: datetime
+    cell: timedelta
+    measures: tuple[Measure, ...]
+    only: Mapping[str, str | None] | None = None
+
+
+class Block(NamedTuple):
+    """The history of some groups. Row `n` of `keys` has the cells from `bounds[n]` on.
+
+    `cells` are the numbers of cells since 1970, `amounts` what was used in each, by measure.
+    """
+
+    keys: Sequence[Key]
+    bounds: Ints
+    cells: Ints
+    amounts: Mapping[Measure, Ints]
+
+    @property
+    def rows(self) -> Ints:
+        """The row that each cell belongs to."""
+        return np.repeat(np.arange(len(self.keys)), np.diff(self.bounds))
+
+
+Blocks = Iterable[Block]
+"""Every group is in one block only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exemption:
+    """A span in which a group is not to be learned from, since it was planned or is forgiven.
+
+    `group` is None for all. Of a `planned` one nobody is told either.
+    """
+
+    rule: str
+    group: Key | None
+    start: datetime
+    end: datetime
+    planned: bool
+    reason: str = ""
+    who: str = ""
+
+    def concerns(self, group: Key) -> bool:
+        """Return whether it is about a group."""
+        return self.group is None or self.group == group

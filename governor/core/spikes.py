@@ -1,0 +1,317 @@
+"""Spikes: hourly usage that is far above what a series' own past makes likely.
+
+What is usual is a level times a shape of the day, apart for weekdays and weekends. Four looks, at
+1, 6 and 24 hours and at 24 hours against a level that learns slowly, each compare what was used
+with what is usual: the logarithm of their ratio, next to a constant that keeps small amounts from
+counting. How rare such a ratio is, each series learns itself: peaks over threshold with an
+exponential tail (Pickands 1975), whose threshold follows a quantile by Robbins and Monro (1951).
+What is far outside teaches nothing: amounts and excesses are clipped, and all is learned five times
+slower in the day after an alarm. An open hour is compared with what is usual in the whole of it;
+since usage only adds up, that finds a spike within minutes and never too early.
+
+A series whose own bursts are many is not judged by the hour. All are judged by the local day, too:
+the logarithm of a day's total over what is usual, against that of the five weeks before by how they
+stray.
+
+Arrays have a column for each series, and a row for each hour, day, slot or look.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from governor.core.series import QUIET_HOURS, Asked, Floats, Found, Ints, Marks, Series, Slots
+
+LOOKS: Final = (1, 6, 24, 24)
+"""The hours of each look; the last one is measured against the slow level."""
+OF_DAY: Final = 4
+"""The number of the look at the local day, after the others."""
+
+HOURS: Final = 28
+"""Hours whose usage is kept, the open one and those that wait for late usage among them."""
+DAYS: Final = 35
+RECENT_DAYS: Final = 7
+FIRST_HOURS: Final = 24
+"""Hours from which level and shape are begun."""
+MIN_DAYS: Final = 14
+
+TAIL: Final = 0.05
+"""The share of the past that lies beyond the threshold of a look."""
+FIRST_AT: Final = (0.30, 0.25, 0.20, 0.20)
+FIRST_MEAN: Final = (0.25, 0.15, 0.10, 0.10)
+LEAST_MEAN: Final = (0.12, 0.07, 0.045, 0.05)
+"""Threshold and mean excess that a look begins with, and the least mean excess it may have."""
+MOST_EXCESS: Final = 2.5
+"""An excess teaches at most so many mean excesses."""
+MOST_TIMES: Final = 6.0
+LEAST_TIMES: Final = 0.5
+"""An hour teaches level and shape at most and at least so many times what is usual."""
+SHAPE_GAIN: Final = 0.1
+LEVEL_GAIN: Final = 0.003
+SLOW_GAIN: Final = 0.002
+ALARMED_GAIN: Final = 0.2
+ALARMED_HOURS: Final = 24
+"""How much of it is learned after an alarm, and for how long."""
+SMALL: Final = 0.5
+"""Of an hour's level: what keeps small amounts from counting."""
+REMEMBERED: Final = 2_000
+BURST_TIMES: Final = 3.0
+BURST_SHARE: Final = 0.01
+"""Hours of three times the usual and more; a series with more of them is not judged by hours."""
+BURST_HOURS: Final = 504
+DAY_SCORE: Final = 4.0
+BURSTY_DAY_SCORE: Final = 5.0
+"""Deviations from which on a day is as telling as an hour of the score that is asked for."""
+DAY_SPREAD: Final = 0.12
+SMALL_DAY: Final = 0.1
+LOG10_E: Final = 0.4342944819032518
+_TINY: Final = 1e-9
+
+
+class Look(NamedTuple):
+    """What one look sees of each series: used, usual, and the logarithm of their ratio."""
+
+    ratio: Floats
+    used: Ints
+    usual: Floats
+
+
+class Baselines(Series):
+    """What is usual in each of some series, and how far they stray."""
+
+    hours = HOURS
+
+    def __init__(self, slots: Slots, asked: Asked, columns: int = 0) -> None:
+        super().__init__(slots, asked, columns)
+        self.level = np.zeros(columns, np.float32)
+        self.slow = np.zeros(columns, np.float32)
+        self.of_day = np.ones((24, columns), np.float32)
+        self.of_week = np.ones((48, columns), np.float32)
+        self.seen_day = np.zeros((24, columns), np.uint16)
+        self.seen_week = np.zeros((48, columns), np.uint16)
+        self.usual = np.zeros((24, columns), np.float32)
+        self.usual_slow = np.zeros((24, columns), np.float32)
+        self.tail_at = _columns(FIRST_AT, columns)
+        self.tail_mean = _columns(FIRST_MEAN, columns)
+        self.tail_many = np.zeros((len(LOOKS), columns), np.uint16)
+        self.bursts = np.zeros(columns, np.float32)
+        self.days = np.full((DAYS, columns), np.nan, np.float32)
+        self.today = np.zeros(columns, np.int64)
+        self.day_usual = np.full(columns, np.nan, np.float32)
+        self.day_middle = np.full(columns, np.nan, np.float32)
+        self.day_spread = np.full(columns, np.nan, np.float32)
+        self.alarmed_until = np.zeros(columns, np.int32)
+
+    def find(self, hour: int, mute: Marks | None = None) -> Found:
+        """Judge an hour that is open; the series in `mute` are not judged."""
+        looks = self._looks(hour)
+        return self._find(hour, looks, self._scores(looks), mute)
+
+    def close(self, hour: int, mute: Marks | None = None, unlike: Marks | None = None) -> Found:
+        """Judge an hour to which nothing is added any more, then learn; for each hour, in order.
+
+        Of the series that are marked in `unlike` nothing is learned: it was planned or forgiven.
+        """
+        looks = self._looks(hour)
+        scores = self._scores(looks)
+        found = self._find(hour, looks, scores, mute)
+        self._learn(hour, looks, np.maximum.reduce(scores), unlike)
+        self.age += 1
+        self._begin_shapes(hour, np.flatnonzero(self.age == FIRST_HOURS))
+        self._close_day(hour, unlike)
+        return found
+
+    def _learn(self, hour: int, looks: list[Look], score: Floats, unlike: Marks | None) -> None:
+        alarmed = self.alarmed_until > hour
+        gain = np.where(alarmed, np.float32(ALARMED_GAIN), np.float32(1.0))
+        gain[self.age < FIRST_HOURS] = 0.0
+        if unlike is not None:
+            gain[unlike] = 0.0
+        rare = (score >= self.asked.score) & (self.age >= QUIET_HOURS) & ~alarmed
+        self.alarmed_until[rare] = hour + 1 + ALARMED_HOURS
+        for number, look in enumerate(looks):
+            self._learn_tail(number, look.ratio, gain)
+        self._learn_shape(hour, gain)
+
+    def _learn_tail(self, number: int, ratio: Floats, gain: Floats) -> None:
+        at, mean = self.tail_at[number], self.tail_mean[number]
+        over = ratio > at
+        many = np.minimum(self.tail_many[number] + (over & (gain > 0)), REMEMBERED)
+        excess = np.minimum(ratio - at, MOST_EXCESS * mean)
+        step = gain * over * (excess - mean) / np.clip(many + 8, 9, 200).astype(np.float32)
+        mean = np.maximum(mean + step, LEAST_MEAN[number])
+        hours = np.clip(self.age, 30, REMEMBERED).astype(np.float32)
+        self.tail_many[number], self.tail_mean[number] = many, mean
+        self.tail_at[number] = at + gain * mean / (np.float32(TAIL) * hours) * (
+            over - np.float32(TAIL)
+        )
+
+    def _learn_shape(self, hour: int, gain: Floats) -> None:
+        of_day, weekend, _ = self.slots(hour)
+        used, usual = self.used[hour % HOURS], self.expected(hour)
+        level = np.maximum(self.level, _TINY)
+        learned = gain > 0
+        burst = used > BURST_TIMES * np.maximum(usual, 0.3 * level)
+        span = np.clip(self.age, 1, BURST_HOURS)
+        self.bursts += (learned * (burst - self.bursts) / span).astype(np.float32)
+        most = MOST_TIMES * np.maximum(usual, 0.15 * level)
+        taught = np.maximum(np.minimum(used, most), LEAST_TIMES * usual)
+        shape = taught / level
+        for slots, seen, place in (
+            (self.of_day, self.seen_day, of_day),
+            (self.of_week, self.seen_week, of_day + 24 * weekend),
+        ):
+            seen[place] = np.minimum(seen[place] + learned, REMEMBERED)
+            rate = gain * np.maximum(SHAPE_GAIN, 1 / np.maximum(seen[place], 1))
+            slots[place] += (rate * (shape - slots[place])).astype(np.float32)
+        self.usual[hour % 24] = usual
+        self.usual_slow[hour % 24] = usual * self.slow / level
+        fresh = self.level + gain * np.maximum(LEVEL_GAIN, 1 / (self.age + 1)) * (taught - usual)
+        rate = gain * np.maximum(SLOW_GAIN, 1 / (self.age + 1))
+        self.slow += (rate * (fresh - self.slow)).astype(np.float32)
+        self.level = fresh.astype(np.float32)
+
+    def _begin_shapes(self, hour: int, fresh: npt.NDArray[np.intp]) -> None:
+        """Take the first day for level and shape, the latter halfway to none."""
+        if not len(fresh):
+            return
+        hours = range(hour - FIRST_HOURS + 1, hour + 1)
+        level = np.mean([self.used[each % HOURS, fresh] for each in hours], axis=0)
+        self.level[fresh] = self.slow[fresh] = level
+        for each in hours:
+            used = self.used[each % HOURS, fresh]
+            shape = (used + SMALL * level) / np.maximum((1 + SMALL) * level, _TINY)
+            of_day = self.slots(each).of_day
+            for slots in (of_day, of_day + 24):
+                self.of_week[slots, fresh] = shape
+            self.of_day[of_day, fresh] = shape
+            self.seen_day[of_day, fresh] = 1
+            self.usual[each % 24, fresh] = self.usual_slow[each % 24, fresh] = used
+
+    def _close_day(self, hour: int, unlike: Marks | None) -> None:
+        self.today += self.used[hour % HOURS]
+        _, _, day = self.slots(hour)
+        if day == self.slots(hour + 1).day:
+            return
+        ratio = self._ratio_of_day(self.today)
+        kept = ratio if unlike is None else np.where(unlike, np.nan, ratio)
+        self.days[day % DAYS] = kept
+        self.today[:] = 0
+        self._know_days(day)
+        shape = np.sum([self._shape(hour + ahead) for ahead in range(1, 25)], axis=0)
+        self.day_usual[:] = np.where(self.age >= FIRST_HOURS, self.slow * shape, np.nan)
+
+    def _ratio_of_day(self, used: Ints) -> Floats:
+        small = SMALL_DAY * self.day_usual + _TINY
+        return np.log((used + small) / (self.day_usual + small))
+
+    def _know_days(self, day: int) -> None:
+        """Take down how days stray, the newest of them left out where there are enough others."""
+        days = self.days.astype(np.float64)
+        known = np.isfinite(days).sum(axis=0)
+        recent = [(day - back) % DAYS for back in range(RECENT_DAYS)]
+        days[np.ix_(recent, known >= MIN_DAYS + RECENT_DAYS)] = np.nan
+        columns = np.flatnonzero(known >= MIN_DAYS)
+        if not len(columns):
+            return
+        ordered = np.sort(days[:, columns], axis=0)  # unknown ones come last
+        many = np.isfinite(ordered).sum(axis=0)
+        middle, high = _at(ordered, many, 0.5), _at(ordered, many, 0.9)
+        strays = _at(np.sort(np.abs(ordered - middle), axis=0), many, 0.5)
+        spread = np.maximum(1.4826 * strays, (high - middle) / 1.2816)
+        self.day_middle[columns] = middle
+        self.day_spread[columns] = np.maximum(spread, DAY_SPREAD)
+
+    # ---------------------------------------------------------------------------- what is usual
+
+    def expected(self, hour: int) -> Floats:
+        """Return what is usual in the whole of an hour."""
+        return np.asarray(np.maximum(self.level, _TINY) * self._shape(hour), np.float64)
+
+    def _shape(self, hour: int) -> Floats:
+        of_day, weekend, _ = self.slots(hour)
+        of_week = of_day + 24 * weekend
+        seen = self.seen_week[of_week].astype(np.float32)
+        weight = seen / (seen + 2)
+        found = weight * self.of_week[of_week] + (1 - weight) * self.of_day[of_day]
+        return np.asarray(found)
+
+    def _looks(self, hour: int) -> list[Look]:
+        """Return what each look sees that ends with an hour."""
+        level = np.maximum(self.level, _TINY).astype(np.float64)
+        now, usual = self.used[hour % HOURS], self.expected(hour)
+        some = [hour - ago for ago in range(1, LOOKS[1])]
+        others = [(hour + ahead) % HOURS for ahead in range(1, HOURS - LOOKS[2] + 1)]
+        slow, gone = usual * self.slow / level, hour % 24
+        of_day = self.used.sum(axis=0) - self.used[others].sum(axis=0)
+        seen = (
+            (now, usual),
+            (
+                now + self.used[[each % HOURS for each in some]].sum(axis=0),
+                usual + self.usual[[each % 24 for each in some]].sum(axis=0),
+            ),
+            (of_day, usual + self.usual.sum(axis=0) - self.usual[gone]),
+            (of_day, slow + self.usual_slow.sum(axis=0) - self.usual_slow[gone]),
+        )
+        return [
+            Look(np.log(((used + small) / (normal + small)).astype(np.float32)), used, normal)
+            for wide, (used, normal) in zip(LOOKS, seen, strict=True)
+            for small in [SMALL * level * np.sqrt(wide)]
+        ]
+
+    def _scores(self, looks: list[Look]) -> list[Floats]:
+        plain = self.bursts < BURST_SHARE
+        return [np.where(plain, self._tell(n, look), 0.0) for n, look in enumerate(looks)]
+
+    def _tell(self, number: int, look: Look) -> Floats:
+        """Return the score of a look where what it sees matters, else 0."""
+        at, mean = self.tail_at[number], self.tail_mean[number]
+        score = np.float32(-np.log10(TAIL)) + np.float32(LOG10_E) * (look.ratio - at) / mean
+        far = (look.ratio > at) & self._matters(look.used, look.usual)
+        return np.asarray(np.where(far, score, np.float32(0.0)))
+
+    def _matters(self, used: Ints, usual: Floats) -> Marks:
+        least = np.maximum(self.asked.day_share * 24 * self.level, 1)
+        return np.asarray((used >= self.asked.times * usual) & (used - usual >= least))
+
+    def _of_day(self, hour: int) -> tuple[Floats, Look]:
+        """Return the score of the local day so far against whole days, and what it sees."""
+        used = self.today + self.used[hour % HOURS]
+        ratio = self._ratio_of_day(used)
+        far = (ratio - self.day_middle) / self.day_spread
+        need = np.where(self.bursts < BURST_SHARE, DAY_SCORE, BURSTY_DAY_SCORE)
+        score = np.nan_to_num(far / need * self.asked.score, nan=0.0)
+        usual = np.nan_to_num(np.exp(self.day_middle) * self.day_usual, nan=0.0)
+        score[~self._matters(used, usual)] = 0.0
+        return score, Look(ratio, used, usual)
+
+    # --------------------------------------------------------------------------------- episodes
+
+    def _find(
+        self, hour: int, looks: list[Look], scores: list[Floats], mute: Marks | None
+    ) -> Found:
+        day_score, day = self._of_day(hour)
+        every = [*scores, day_score]
+        score = np.maximum.reduce(every)
+        look = np.zeros(len(self), np.int8)
+        used, usual = np.zeros(len(self), np.int64), np.zeros(len(self))
+        telling = np.flatnonzero(score > 0)
+        if len(telling):
+            which = np.argmax([each[telling] for each in every], axis=0)
+            seen = [*looks, day]
+            look[telling] = which
+            used[telling] = np.choose(which, [each.used[telling] for each in seen])
+            usual[telling] = np.choose(which, [each.usual[telling] for each in seen])
+        return Found(score, look, used, usual, self._judge(hour, score, used - usual, mute))
+
+
+def _at(ordered: Floats, many: Ints, share: float) -> Floats:
+    """Return the value below which a share of each column lies, of its first `many` rows."""
+    rows = np.minimum((many * share).astype(np.int64), many - 1)
+    return np.asarray(ordered[rows, np.arange(ordered.shape[1])])
+
+
+def _columns(values: tuple[float, ...], columns: int) -> Floats:
+    """Return an array with these values in each column."""
+    return np.repeat(np.array(values, np.float32)[:, None], columns, axis=1)
