@@ -47,9 +47,16 @@ class Plain(Series):
         opened = self._judge(hour, score, excess, mute)
         return Found(score, np.zeros(len(self), np.int8), used, usual.astype(np.float64), opened)
 
-    def close(self, hour: int, mute: Marks | None = None, unlike: Marks | None = None) -> Found:
+    def close(
+        self,
+        hour: int,
+        mute: Marks | None = None,
+        unlike: Marks | None = None,
+        *,
+        judge: bool = True,
+    ) -> None:
         """Judge an hour to which nothing is added any more; nothing is learned of it."""
         del unlike
-        found = self.find(hour, mute)
+        if judge:
+            self.find(hour, mute)
         self.age += 1
-        return found

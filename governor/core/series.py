@@ -138,10 +138,18 @@ class Series(ABC):
         """Judge an hour that is open; the series in `mute` are not judged."""
 
     @abstractmethod
-    def close(self, hour: int, mute: Marks | None = None, unlike: Marks | None = None) -> Found:
+    def close(
+        self,
+        hour: int,
+        mute: Marks | None = None,
+        unlike: Marks | None = None,
+        *,
+        judge: bool = True,
+    ) -> None:
         """Judge an hour to which nothing is added any more, then learn; for each hour, in order.
 
         Of the series that are marked in `unlike` nothing is learned: it was planned or forgiven.
+        Without `judge` it is learned from only: it is long ago, and no episode of then is open.
         """
 
     def _judge(self, hour: int, score: Floats, excess: Floats, mute: Marks | None) -> Marks:

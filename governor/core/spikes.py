@@ -16,6 +16,7 @@ stray.
 Arrays have a column for each series, and a row for each hour, day, slot or look.
 """
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -67,13 +68,21 @@ DAY_SPREAD: Final = 0.12
 SMALL_DAY: Final = 0.1
 LOG10_E: Final = 0.4342944819032518
 _TINY: Final = 1e-9
+_LEAST: Final = np.float32(1e-3)
+"""The least level that is reckoned with."""
+_SMALL: Final = np.array([SMALL * wide**0.5 for wide in LOOKS], np.float32)[:, None]
+_LEAST_MEAN: Final = np.array(LEAST_MEAN, np.float32)[:, None]
 
 
-class Look(NamedTuple):
-    """What one look sees of each series: used, usual, and the logarithm of their ratio."""
+class Looks(NamedTuple):
+    """What looks see of each series, a row for each: used, usual, and the logarithm of their ratio.
+
+    `near` is what was used in less digits.
+    """
 
     ratio: Floats
-    used: Ints
+    used: Sequence[Ints]
+    near: Floats
     usual: Floats
 
 
@@ -108,21 +117,29 @@ class Baselines(Series):
         looks = self._looks(hour)
         return self._find(hour, looks, self._scores(looks), mute)
 
-    def close(self, hour: int, mute: Marks | None = None, unlike: Marks | None = None) -> Found:
+    def close(
+        self,
+        hour: int,
+        mute: Marks | None = None,
+        unlike: Marks | None = None,
+        *,
+        judge: bool = True,
+    ) -> None:
         """Judge an hour to which nothing is added any more, then learn; for each hour, in order.
 
         Of the series that are marked in `unlike` nothing is learned: it was planned or forgiven.
+        Without `judge` it is learned from only: it is long ago, and no episode of then is open.
         """
         looks = self._looks(hour)
         scores = self._scores(looks)
-        found = self._find(hour, looks, scores, mute)
-        self._learn(hour, looks, np.maximum.reduce(scores), unlike)
+        if judge:
+            self._find(hour, looks, scores, mute)
+        self._learn(hour, looks, scores.max(axis=0), unlike)
         self.age += 1
         self._begin_shapes(hour, np.flatnonzero(self.age == FIRST_HOURS))
         self._close_day(hour, unlike)
-        return found
 
-    def _learn(self, hour: int, looks: list[Look], score: Floats, unlike: Marks | None) -> None:
+    def _learn(self, hour: int, looks: Looks, score: Floats, unlike: Marks | None) -> None:
         alarmed = self.alarmed_until > hour
         gain = np.where(alarmed, np.float32(ALARMED_GAIN), np.float32(1.0))
         gain[self.age < FIRST_HOURS] = 0.0
@@ -130,45 +147,47 @@ class Baselines(Series):
             gain[unlike] = 0.0
         rare = (score >= self.asked.score) & (self.age >= QUIET_HOURS) & ~alarmed
         self.alarmed_until[rare] = hour + 1 + ALARMED_HOURS
-        for number, look in enumerate(looks):
-            self._learn_tail(number, look.ratio, gain)
+        self._learn_tails(looks.ratio, gain)
         self._learn_shape(hour, gain)
 
-    def _learn_tail(self, number: int, ratio: Floats, gain: Floats) -> None:
-        at, mean = self.tail_at[number], self.tail_mean[number]
-        over = ratio > at
-        many = np.minimum(self.tail_many[number] + (over & (gain > 0)), REMEMBERED)
-        excess = np.minimum(ratio - at, MOST_EXCESS * mean)
-        step = gain * over * (excess - mean) / np.clip(many + 8, 9, 200).astype(np.float32)
-        mean = np.maximum(mean + step, LEAST_MEAN[number])
-        hours = np.clip(self.age, 30, REMEMBERED).astype(np.float32)
-        self.tail_many[number], self.tail_mean[number] = many, mean
-        self.tail_at[number] = at + gain * mean / (np.float32(TAIL) * hours) * (
-            over - np.float32(TAIL)
-        )
+    def _learn_tails(self, ratio: Floats, gain: Floats) -> None:
+        beyond = ratio - self.tail_at
+        over = beyond > 0
+        self.tail_many += over & (gain > 0) & (self.tail_many < REMEMBERED)
+        excess = np.minimum(beyond, MOST_EXCESS * self.tail_mean)
+        parts = np.clip(self.tail_many, 1, 192).astype(np.float32) + 8
+        step = gain * over * (excess - self.tail_mean) / parts
+        self.tail_mean = np.maximum(self.tail_mean + step, _LEAST_MEAN).astype(np.float32)
+        share = gain / (TAIL * np.clip(self.age, 30, REMEMBERED)).astype(np.float32)
+        moved = share * self.tail_mean * (over - np.float32(TAIL))
+        self.tail_at = (self.tail_at + moved).astype(np.float32)
 
     def _learn_shape(self, hour: int, gain: Floats) -> None:
         of_day, weekend, _ = self.slots(hour)
-        used, usual = self.used[hour % HOURS], self.expected(hour)
-        level = np.maximum(self.level, _TINY)
+        used = self.used[hour % HOURS].astype(np.float32)
+        usual = self.expected(hour)
+        level = np.maximum(self.level, _LEAST)
         learned = gain > 0
-        burst = used > BURST_TIMES * np.maximum(usual, 0.3 * level)
-        span = np.clip(self.age, 1, BURST_HOURS)
+        burst = used > np.float32(BURST_TIMES) * np.maximum(usual, np.float32(0.3) * level)
+        span = np.clip(self.age, 1, BURST_HOURS).astype(np.float32)
         self.bursts += (learned * (burst - self.bursts) / span).astype(np.float32)
-        most = MOST_TIMES * np.maximum(usual, 0.15 * level)
-        taught = np.maximum(np.minimum(used, most), LEAST_TIMES * usual)
+        most = np.float32(MOST_TIMES) * np.maximum(usual, np.float32(0.15) * level)
+        taught = np.maximum(np.minimum(used, most), np.float32(LEAST_TIMES) * usual)
         shape = taught / level
         for slots, seen, place in (
             (self.of_day, self.seen_day, of_day),
             (self.of_week, self.seen_week, of_day + 24 * weekend),
         ):
-            seen[place] = np.minimum(seen[place] + learned, REMEMBERED)
-            rate = gain * np.maximum(SHAPE_GAIN, 1 / np.maximum(seen[place], 1))
+            seen[place] = np.minimum(seen[place] + learned, np.uint16(REMEMBERED))
+            rate = gain * np.maximum(
+                np.float32(SHAPE_GAIN), 1 / np.maximum(seen[place], 1, dtype=np.float32)
+            )
             slots[place] += (rate * (shape - slots[place])).astype(np.float32)
         self.usual[hour % 24] = usual
         self.usual_slow[hour % 24] = usual * self.slow / level
-        fresh = self.level + gain * np.maximum(LEVEL_GAIN, 1 / (self.age + 1)) * (taught - usual)
-        rate = gain * np.maximum(SLOW_GAIN, 1 / (self.age + 1))
+        first = 1 / (self.age + 1).astype(np.float32)
+        fresh = self.level + gain * np.maximum(np.float32(LEVEL_GAIN), first) * (taught - usual)
+        rate = gain * np.maximum(np.float32(SLOW_GAIN), first)
         self.slow += (rate * (fresh - self.slow)).astype(np.float32)
         self.level = fresh.astype(np.float32)
 
@@ -227,7 +246,7 @@ class Baselines(Series):
 
     def expected(self, hour: int) -> Floats:
         """Return what is usual in the whole of an hour."""
-        return np.asarray(np.maximum(self.level, _TINY) * self._shape(hour), np.float64)
+        return np.asarray(np.maximum(self.level, _LEAST) * self._shape(hour))
 
     def _shape(self, hour: int) -> Floats:
         of_day, weekend, _ = self.slots(hour)
@@ -237,61 +256,53 @@ class Baselines(Series):
         found = weight * self.of_week[of_week] + (1 - weight) * self.of_day[of_day]
         return np.asarray(found)
 
-    def _looks(self, hour: int) -> list[Look]:
+    def _looks(self, hour: int) -> Looks:
         """Return what each look sees that ends with an hour."""
-        level = np.maximum(self.level, _TINY).astype(np.float64)
+        level = np.maximum(self.level, _LEAST)
         now, usual = self.used[hour % HOURS], self.expected(hour)
         some = [hour - ago for ago in range(1, LOOKS[1])]
         others = [(hour + ahead) % HOURS for ahead in range(1, HOURS - LOOKS[2] + 1)]
         slow, gone = usual * self.slow / level, hour % 24
         of_day = self.used.sum(axis=0) - self.used[others].sum(axis=0)
-        seen = (
-            (now, usual),
-            (
-                now + self.used[[each % HOURS for each in some]].sum(axis=0),
-                usual + self.usual[[each % 24 for each in some]].sum(axis=0),
-            ),
-            (of_day, usual + self.usual.sum(axis=0) - self.usual[gone]),
-            (of_day, slow + self.usual_slow.sum(axis=0) - self.usual_slow[gone]),
-        )
-        return [
-            Look(np.log(((used + small) / (normal + small)).astype(np.float32)), used, normal)
-            for wide, (used, normal) in zip(LOOKS, seen, strict=True)
-            for small in [SMALL * level * np.sqrt(wide)]
-        ]
+        few = now + self.used[[each % HOURS for each in some]].sum(axis=0)
+        normal = np.empty((len(LOOKS), len(self)), np.float32)
+        normal[0] = usual
+        normal[1] = usual + self.usual[[each % 24 for each in some]].sum(axis=0)
+        normal[2] = usual + self.usual.sum(axis=0) - self.usual[gone]
+        normal[3] = slow + self.usual_slow.sum(axis=0) - self.usual_slow[gone]
+        used = (now, few, of_day, of_day)
+        near = np.array(used, np.float32)
+        small = level * _SMALL
+        return Looks(np.log((near + small) / (normal + small)), used, near, normal)
 
-    def _scores(self, looks: list[Look]) -> list[Floats]:
-        plain = self.bursts < BURST_SHARE
-        return [np.where(plain, self._tell(n, look), 0.0) for n, look in enumerate(looks)]
+    def _scores(self, looks: Looks) -> Floats:
+        """Return the score of each look where what it sees matters, else 0."""
+        beyond = looks.ratio - self.tail_at
+        score = np.float32(-np.log10(TAIL)) + np.float32(LOG10_E) * beyond / self.tail_mean
+        far = (beyond > 0) & self._matters(looks.near, looks.usual)
+        return np.asarray(np.where(far & (self.bursts < BURST_SHARE), score, np.float32(0.0)))
 
-    def _tell(self, number: int, look: Look) -> Floats:
-        """Return the score of a look where what it sees matters, else 0."""
-        at, mean = self.tail_at[number], self.tail_mean[number]
-        score = np.float32(-np.log10(TAIL)) + np.float32(LOG10_E) * (look.ratio - at) / mean
-        far = (look.ratio > at) & self._matters(look.used, look.usual)
-        return np.asarray(np.where(far, score, np.float32(0.0)))
+    def _matters(self, used: Floats, usual: Floats) -> Marks:
+        excess = used - usual
+        enough = excess >= np.float32(self.asked.times - 1) * usual
+        least = np.maximum(np.float32(self.asked.day_share * 24) * self.level, np.float32(1))
+        return np.asarray(enough & (excess >= least))
 
-    def _matters(self, used: Ints, usual: Floats) -> Marks:
-        least = np.maximum(self.asked.day_share * 24 * self.level, 1)
-        return np.asarray((used >= self.asked.times * usual) & (used - usual >= least))
-
-    def _of_day(self, hour: int) -> tuple[Floats, Look]:
-        """Return the score of the local day so far against whole days, and what it sees."""
+    def _of_day(self, hour: int) -> tuple[Floats, Ints, Floats]:
+        """Return the score of the local day so far against whole days, what was used, and usual."""
         used = self.today + self.used[hour % HOURS]
         ratio = self._ratio_of_day(used)
         far = (ratio - self.day_middle) / self.day_spread
         need = np.where(self.bursts < BURST_SHARE, DAY_SCORE, BURSTY_DAY_SCORE)
         score = np.nan_to_num(far / need * self.asked.score, nan=0.0)
         usual = np.nan_to_num(np.exp(self.day_middle) * self.day_usual, nan=0.0)
-        score[~self._matters(used, usual)] = 0.0
-        return score, Look(ratio, used, usual)
+        score[~self._matters(used.astype(np.float32), usual)] = 0.0
+        return score, used, usual
 
     # --------------------------------------------------------------------------------- episodes
 
-    def _find(
-        self, hour: int, looks: list[Look], scores: list[Floats], mute: Marks | None
-    ) -> Found:
-        day_score, day = self._of_day(hour)
+    def _find(self, hour: int, looks: Looks, scores: Floats, mute: Marks | None) -> Found:
+        day_score, day_used, day_usual = self._of_day(hour)
         every = [*scores, day_score]
         score = np.maximum.reduce(every)
         look = np.zeros(len(self), np.int8)
@@ -299,10 +310,9 @@ class Baselines(Series):
         telling = np.flatnonzero(score > 0)
         if len(telling):
             which = np.argmax([each[telling] for each in every], axis=0)
-            seen = [*looks, day]
             look[telling] = which
-            used[telling] = np.choose(which, [each.used[telling] for each in seen])
-            usual[telling] = np.choose(which, [each.usual[telling] for each in seen])
+            used[telling] = np.choose(which, [e[telling] for e in (*looks.used, day_used)])
+            usual[telling] = np.choose(which, [e[telling] for e in (*looks.usual, day_usual)])
         return Found(score, look, used, usual, self._judge(hour, score, used - usual, mute))
 
 

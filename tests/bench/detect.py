@@ -61,7 +61,8 @@ def ours(costs: Floats) -> Marks:
     for hour in range(costs.shape[1]):
         series.open_hour(hour)
         series.used[hour % HOURS] = nano[:, hour]
-        now = series.close(hour).open
+        series.close(hour)
+        now = series.open.copy()
         began[:, hour] = now & ~before
         before = now
     return began
@@ -360,7 +361,7 @@ def start_up(series: int, days: int) -> tuple[float, int]:
     now = datetime(2026, 3, 31, 12, 30, tzinfo=UTC)
     with tempfile.TemporaryDirectory() as folder:
         connection = duckdb.connect(Path(folder) / "g.duckdb", config={"threads": "2"})
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         connection.execute(schema())
         connection.execute(
             "INSERT INTO rollup_hour (bucket, feature, requests, cap_nano, cost_nano)"

@@ -34,7 +34,8 @@ def live(series: Series, costs: Floats) -> Marks:
     for hour in range(costs.shape[1]):
         series.open_hour(hour)
         series.used[hour % series.hours] = nano[:, hour]
-        opened[:, hour] = series.close(hour).open
+        series.close(hour)
+        opened[:, hour] = series.open
     return opened
 
 

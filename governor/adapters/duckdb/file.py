@@ -205,9 +205,11 @@ def open_file(
 ) -> duckdb.DuckDBPyConnection:
     """Open a DuckDB file, or say plainly why that is not possible and what to do."""
     try:
-        return duckdb.connect(path, read_only=read_only, config={**config})
+        connection = duckdb.connect(path, read_only=read_only, config={**config})
+        connection.execute("SET enable_progress_bar = false")  # it would be among our own words
     except duckdb.Error as error:
         raise _refusal(path, error) from error
+    return connection
 
 
 def _refusal(path: Path, error: duckdb.Error) -> GovernorError:

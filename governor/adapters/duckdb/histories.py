@@ -6,10 +6,10 @@ from fractions import Fraction
 from typing import Any, Final
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
 from governor.adapters.duckdb.conditions import is_sql, scope_sql
+from governor.adapters.duckdb.file import registered
 from governor.core.drivers import Use
 from governor.core.gauges.history import Block, Exemption, Wanted
 from governor.core.rollups import ROLLUP_DIMENSIONS
@@ -29,12 +29,8 @@ _EVENTS: Final = "(FROM events UNION ALL FROM late_events)"
 _ROLLUPS: Final = "(FROM rollup_minute UNION ALL BY NAME FROM rollup_hour)"
 _TOKENS: Final = "coalesce(input_tokens, 0) + coalesce(output_tokens, 0)"
 _HISTORY: Final = """
-SELECT {columns}list(struct_pack({named})) AS cells
-FROM (
-    SELECT {columns}epoch_us({time}) // {cell} AS cell, {sums}
-    FROM {rows} WHERE {conditions} GROUP BY ALL HAVING count(*) > 0
-)
-GROUP BY ALL
+SELECT g.place, (epoch_us(r.{time}) // {cell})::INTEGER AS cell, {amounts}
+FROM (FROM {rows} WHERE {where}) r JOIN groups g ON true{same}
 """
 _SPANS: Final = "SELECT *, event_time >= $2 AS after FROM {rows} WHERE {conditions}"
 _USED: Final = """
@@ -91,46 +87,35 @@ def histories(
     asked = {*wanted.where.dimensions, *wanted.per}
     whole = until is None or not until.timestamp() % _HOUR.total_seconds()
     rolled = asked <= set(ROLLUP_DIMENSIONS) and not wanted.cell % _HOUR and whole
-    query = _history_sql(wanted, "bucket" if rolled else "event_time", until)
-    bounds = [wanted.start, *([until] if until else [])]
-    reader = connection.execute(query, bounds).to_arrow_reader(GROUPS_AT_ONCE)
-    for batch in reader:
-        if batch.num_rows and batch["cells"].null_count < batch.num_rows:
-            yield _block(batch, wanted)
-
-
-def _history_sql(wanted: Wanted, time: str, until: datetime | None) -> str:
+    time, rows = ("bucket", _ROLLUPS) if rolled else ("event_time", _EVENTS)
     conditions = [f"{time} >= $1", *([f"{time} < $2"] if until else []), *scope_sql(wanted.where)]
     conditions += [is_sql(name, value) for name, value in (wanted.only or {}).items()]
-    columns = "".join(f'"{name}", ' for name in wanted.per)
+    where = " AND ".join(conditions)
+    times = [wanted.start, *([until] if until else [])]
+    columns = ", ".join(f'"{name}"' for name in wanted.per)
+    query = f"SELECT DISTINCT {columns or '1'} FROM {rows} WHERE {where}"  # noqa: S608  # our words
+    found = connection.execute(query, times).to_arrow_table().to_pydict()
+    keys: list[Key] = list(zip(*found.values(), strict=True)) if wanted.per else [()]
+    if not any(found.values()):
+        return
     cell = wanted.cell // _MICROSECOND
-    sums = ", ".join(f"sum({_AMOUNTS[m]})::BIGINT AS {m}" for m in wanted.measures)
-    named = ", ".join(["cell := cell", *(f"{m} := {m}" for m in wanted.measures)])
-    return _HISTORY.format(
-        columns=columns,
-        named=named,
-        time=time,
-        cell=cell,
-        sums=sums,
-        rows=_ROLLUPS if time == "bucket" else _EVENTS,
-        conditions=" AND ".join(conditions),
-    )
-
-
-def _block(batch: pa.RecordBatch, wanted: Wanted) -> Block:
-    keys: list[Key] = (
-        list(zip(*(batch[name].to_pylist() for name in wanted.per), strict=True))
-        if wanted.per
-        else [()]
-    )
-    lists = batch["cells"]
-    bounds = np.concatenate(([0], np.cumsum(lists.value_lengths().to_numpy(zero_copy_only=False))))
-    rows = lists.flatten()
-    cells, *amounts = (
-        rows.field(place).to_numpy(zero_copy_only=False).astype(np.int64)
-        for place in range(1 + len(wanted.measures))
-    )
-    return Block(keys, bounds, cells, dict(zip(wanted.measures, amounts, strict=True)))
+    amounts = ", ".join(f"({_AMOUNTS[m]})::BIGINT AS {m}" for m in wanted.measures)
+    for first in range(0, len(keys), GROUPS_AT_ONCE):
+        some = keys[first : first + GROUPS_AT_ONCE]
+        group = pa.table(
+            {
+                **{name: pa.array([key[n] for key in some]) for n, name in enumerate(wanted.per)},
+                "place": pa.array(range(len(some)), pa.int32()),
+            }
+        )
+        same = "".join(f' AND g."{n}" IS NOT DISTINCT FROM r."{n}"' for n in wanted.per)
+        query = _HISTORY.format(
+            time=time, cell=cell, amounts=amounts, rows=rows, where=where, same=same
+        )
+        with registered(connection, groups=group):
+            table = connection.execute(query, times).to_arrow_table()
+        place, at, *used = (column.to_numpy() for column in table.columns)
+        yield Block(some, place, at, dict(zip(wanted.measures, used, strict=True)))
 
 
 def exemptions(connection: duckdb.DuckDBPyConnection, rule: str) -> list[Exemption]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from governor.core.rules.units import Measure
 from governor.core.scopes import Key, Scope
 
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +30,16 @@ class Wanted:
 
 
 class Block(NamedTuple):
-    """The history of some groups. Row `n` of `keys` has the cells from `bounds[n]` on.
+    """The history of some groups, in no order; what is about one cell may be in several places.
 
-    `cells` are the numbers of cells since 1970, `amounts` what was used in each, by measure.
+    `rows` are places in `keys`, `cells` numbers of cells since 1970, `amounts` what was used in
+    each, by measure.
     """
 
     keys: Sequence[Key]
-    bounds: Ints
+    rows: Ints
     cells: Ints
     amounts: Mapping[Measure, Ints]
-
-    @property
-    def rows(self) -> Ints:
-        """The row that each cell belongs to."""
-        return np.repeat(np.arange(len(self.keys)), np.diff(self.bounds))
 
 
 Blocks = Iterable[Block]

@@ -23,6 +23,8 @@ ROOM: Final = 64
 _HOUR_US: Final = HOUR // MICROSECOND
 _DAY_HOURS: Final = 24
 _WEEKEND: Final = 5
+TOLD_HOURS: Final = 24 * 14
+"""How far back episodes are looked for at a start: longer than any cools down."""
 _FORGET_HOURS: Final = 24 * 28
 """A group that used nothing for so long is forgotten."""
 
@@ -122,22 +124,22 @@ class SpikeGauge:
         many = len(block.keys)
         series = self._fresh(many)
         amounts, rows = block.amounts[self.rule.measure], block.rows
-        order = np.argsort(block.cells, kind="stable")
-        cells, rows, amounts = block.cells[order], rows[order], amounts[order]
-        begins = np.full(many, hour, np.int64)
-        np.minimum.at(begins, rows, cells)
-        bounds = np.searchsorted(cells, np.arange(first, hour + 2))
+        cells = block.cells
+        past = np.flatnonzero((cells >= first) & (cells <= hour))
+        used = np.zeros((hour + 1 - first) * many, np.int64)
+        np.add.at(used, (cells[past].astype(np.int64) - first) * many + rows[past], amounts[past])
+        hours = used.reshape(-1, many)
+        begins = np.where(hours.any(axis=0), first + np.argmax(hours > 0, axis=0), hour)
         for each in range(first, hour + 1):
             series.open_hour(each)
-            some = slice(bounds[each - first], bounds[each - first + 1])
-            series.used[each % series.hours, rows[some]] = amounts[some]
+            series.used[each % series.hours] = hours[each - first]
             if each < hour:
-                series.close(each, *self._marks(block.keys, each))
+                told = hour - each <= TOLD_HOURS
+                series.close(each, *self._marks(block.keys, each), judge=told)
                 series.age[begins > each] = 0  # it did not exist yet
-        for cell, row, amount in zip(
-            cells[bounds[-1] :], rows[bounds[-1] :], amounts[bounds[-1] :], strict=True
-        ):
-            self._ahead.append((int(cell), block.keys[row], int(amount)))
+        for place in np.flatnonzero(cells > hour):
+            key = block.keys[rows[place]]
+            self._ahead.append((int(cells[place]), key, int(amounts[place])))
         return series
 
     def renew(self, group: Key, blocks: Blocks, exempt: Sequence[Exemption]) -> None:
@@ -269,7 +271,8 @@ class SpikeGauge:
         for block in blocks:
             keys = block.keys
             amounts = block.amounts[self.rule.measure]
-            used.update(zip(block.cells.tolist(), amounts.tolist(), strict=True))
+            for cell, amount in zip(block.cells.tolist(), amounts.tolist(), strict=True):
+                used[cell] = used.get(cell, 0) + amount
         found = []
         for each in range(max(first, min(used, default=hour)), hour + 1):
             series.open_hour(each)

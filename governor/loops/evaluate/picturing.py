@@ -131,8 +131,10 @@ def _of_budget(
     wanted = Wanted(rule.where, rule.per, period.start, BUCKET, (rule.measure,), only)
     points = [(period.start, 0)]
     for block in ledger.histories(wanted):
-        order = np.argsort(block.cells)
-        added = np.cumsum(block.amounts[rule.measure][order]).tolist()
-        ends = [EPOCH + (cell + 1) * BUCKET for cell in block.cells[order].tolist()]
+        cells, places = np.unique(block.cells, return_inverse=True)
+        used = np.zeros(len(cells), np.int64)
+        np.add.at(used, places, block.amounts[rule.measure])
+        added = np.cumsum(used).tolist()
+        ends = [EPOCH + (cell + 1) * BUCKET for cell in cells.tolist()]
         points += [(end, much) for end, much in zip(ends, added, strict=True) if end <= period.end]
     return [Line("used", Style.USED, tuple(points))]
