@@ -218,5 +218,8 @@ def _print_transitions(
         told = (row["what"], row["level"] or "", row["threshold"] or row["reason"] or "")
         table.add_row(f"{row['at']:%Y-%m-%d %H:%M}", row["rule"], group, *told, row["value"])
     console.print(table)
+    for row in transitions[:MAX_ROWS]:
+        if row["why"]:
+            console.print(f"{row['at']:%Y-%m-%d %H:%M} {row['why']}", markup=False)
     if len(transitions) > MAX_ROWS:
         console.print(f"and {len(transitions) - MAX_ROWS:,} more; --json shows all")

@@ -13,13 +13,17 @@ from governor.core.rules.shared import Mode
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of history. `evidence` maps `topic/partition` to the offsets `start-end` read."""
+    """One line of history. `evidence` maps `topic/partition` to the offsets `start-end` read.
+
+    `why` is what was said of how the number came about, where something was.
+    """
 
     key: AlertKey
     episode: int
     mode: Mode
     transition: Transition
     evidence: Mapping[str, str]
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,8 +203,9 @@ class Draft:
         return Decisions(
             alerts=tuple(self.alerts.values()),
             lines=tuple(
-                Line(key, self.alerts[key].episode, self.alerts[key].mode, line, self._evidence)
+                Line(key, alert.episode, alert.mode, line, self._evidence, alert.why)
                 for key, lines in self.transitions.items()
+                for alert in [self.alerts[key]]
                 for line in lines
             ),
             notices=(

@@ -64,6 +64,9 @@ BURST_HOURS: Final = 504
 DAY_SCORE: Final = 4.0
 BURSTY_DAY_SCORE: Final = 5.0
 """Deviations from which on a day is as telling as an hour of the score that is asked for."""
+WEARY_HOURS: Final = 24 * 6
+"""After an episode has cooled down, for how long a day must be twice as far off to begin another:
+what has moved for good is not told every day until it is learned."""
 DAY_SPREAD: Final = 0.12
 SMALL_DAY: Final = 0.1
 LOG10_E: Final = 0.4342944819032518
@@ -170,7 +173,7 @@ class Baselines(Series):
         learned = gain > 0
         burst = used > np.float32(BURST_TIMES) * np.maximum(usual, np.float32(0.3) * level)
         span = np.clip(self.age, 1, BURST_HOURS).astype(np.float32)
-        self.bursts += (learned * (burst - self.bursts) / span).astype(np.float32)
+        self.bursts += (gain * (burst - self.bursts) / span).astype(np.float32)
         most = np.float32(MOST_TIMES) * np.maximum(usual, np.float32(0.15) * level)
         taught = np.maximum(np.minimum(used, most), np.float32(LEAST_TIMES) * usual)
         shape = taught / level
@@ -280,7 +283,8 @@ class Baselines(Series):
         beyond = looks.ratio - self.tail_at
         score = np.float32(-np.log10(TAIL)) + np.float32(LOG10_E) * beyond / self.tail_mean
         far = (beyond > 0) & self._matters(looks.near, looks.usual)
-        return np.asarray(np.where(far & (self.bursts < BURST_SHARE), score, np.float32(0.0)))
+        hourly = (self.bursts < BURST_SHARE) | self.open
+        return np.asarray(np.where(far & hourly, score, np.float32(0.0)))
 
     def _matters(self, used: Floats, usual: Floats) -> Marks:
         excess = used - usual
@@ -303,16 +307,21 @@ class Baselines(Series):
 
     def _find(self, hour: int, looks: Looks, scores: Floats, mute: Marks | None) -> Found:
         day_score, day_used, day_usual = self._of_day(hour)
-        every = [*scores, day_score]
-        score = np.maximum.reduce(every)
-        look = np.zeros(len(self), np.int8)
+        weary = ~self.open & (hour < self.cool_until + WEARY_HOURS)
+        day_score[weary & (day_used - day_usual < 2 * self.peak)] = 0.0
+        every = (*scores, day_score)
+        telling = np.flatnonzero(np.maximum.reduce(every) > 0)
+        score, look = np.zeros(len(self)), np.zeros(len(self), np.int8)
         used, usual = np.zeros(len(self), np.int64), np.zeros(len(self))
-        telling = np.flatnonzero(score > 0)
         if len(telling):
-            which = np.argmax([each[telling] for each in every], axis=0)
-            look[telling] = which
-            used[telling] = np.choose(which, [e[telling] for e in (*looks.used, day_used)])
-            usual[telling] = np.choose(which, [e[telling] for e in (*looks.usual, day_usual)])
+            told = np.array([each[telling] for each in every])
+            of_used = np.array([each[telling] for each in (*looks.used, day_used)])
+            of_usual = np.array([each[telling] for each in (*looks.usual, day_usual)])
+            told[of_used - of_usual < self.asked.least] = 0.0
+            which = np.argmax(told, axis=0)
+            columns = np.arange(len(telling))
+            look[telling], score[telling] = which, told[which, columns]
+            used[telling], usual[telling] = of_used[which, columns], of_usual[which, columns]
         return Found(score, look, used, usual, self._judge(hour, score, used - usual, mute))
 
 

@@ -27,6 +27,7 @@ MAX_CONTRIBUTORS: Final = 3
 TELLING_PERCENT: Final = 20
 """Contributors are named that make up at least so much of a difference."""
 _HOUR: Final = timedelta(hours=1)
+_SECOND: Final = timedelta(seconds=1)
 _DAY: Final = timedelta(days=1)
 DAYS_IN_HOURS: Final = 2
 """Up to so many days are written in hours."""
@@ -50,7 +51,7 @@ class Spans:
         """How long the span is, in spans before it."""
         if self.same_hours:
             return 1 / Decimal((self.start - self.since) // _DAY)
-        return Decimal((self.end - self.start) // _HOUR) / ((self.start - self.since) // _HOUR)
+        return Decimal((self.end - self.start) // _SECOND) / ((self.start - self.since) // _SECOND)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The picture of an alert: what was used and what is usual, likely, or the limit."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ MAX_WHY: Final = 110
 """Characters of a line of the sentence below the title."""
 BLUE: Final = "#1f5fa8"
 GREY: Final = "#8a8f98"
+SHORT: Final = timedelta(days=2)
+"""Up to this long, times of the day are on the axis, else days."""
 _DASHES: Final = {Style.USUAL: [4, 3], Style.AHEAD: [6, 4]}
 _COLOURS: Final = {Style.USED: BLUE, Style.USUAL: GREY, Style.AHEAD: BLUE}
 
@@ -30,7 +33,7 @@ def chart(picture: Picture) -> alt.LayerChart:
     layers += [*_limits(picture, scale), *_marks(picture)]
     found: alt.LayerChart = (
         alt.LayerChart(layer=layers)
-        .resolve_scale(color="independent")
+        .resolve_scale(color="independent", strokeDash="independent")
         .properties(
             width=WIDTH,
             height=HEIGHT,
@@ -48,8 +51,14 @@ def chart(picture: Picture) -> alt.LayerChart:
     return found
 
 
-def _x() -> alt.X:
-    return alt.X("at:T", title=None, scale=alt.Scale(type="utc"))
+def _x(picture: Picture) -> alt.X:
+    times = [at for line in picture.lines for at, _ in line.points]
+    long = bool(times) and max(times) - min(times) > SHORT
+    if long:
+        axis = alt.Axis(format="%a %d %b", tickCount="day", labelOverlap=True)
+    else:
+        axis = alt.Axis(format="%H:%M", labelOverlap=True)
+    return alt.X("at:T", title=None, axis=axis, scale=alt.Scale(type="utc"))
 
 
 def _y(picture: Picture) -> alt.Y:
@@ -65,25 +74,24 @@ def _lines(picture: Picture, scale: int) -> Iterator[alt.Chart]:
         yield (
             alt.Chart(values(rows))
             .mark_line(point=True)
-            .encode(x=_x(), y=_y(picture), color=colour)
+            .encode(x=_x(picture), y=_y(picture), color=colour)
         )
-    hourly = any(line.style is Style.USUAL for line in others)
-    for line in others:
-        dash = _DASHES.get(line.style, [1, 0])
-        domain = [each.name for each in others]
-        colours = [_COLOURS[each.style] for each in others]
-        colour = alt.Color(
-            "name:N",
-            title=None,
-            scale=alt.Scale(domain=domain, range=colours),
-            legend=alt.Legend(orient="top-left") if line is others[0] else None,
-        )
-        drawn = alt.Chart(values(_rows([line], scale)))
-        if hourly:
-            drawn = drawn.mark_line(strokeDash=dash, strokeWidth=2, interpolate="step-after")
+    if others:
+        names = [line.name for line in others]
+        legend = alt.Legend(orient="top-left", symbolType="stroke", symbolSize=300)
+        hues = alt.Scale(domain=names, range=[_COLOURS[line.style] for line in others])
+        dashes = alt.Scale(domain=names, range=[_DASHES.get(each.style, [1, 0]) for each in others])
+        drawn = alt.Chart(values(_rows(others, scale)))
+        if any(line.style is Style.USUAL for line in others):
+            drawn = drawn.mark_line(strokeWidth=2, interpolate="step-after")
         else:
-            drawn = drawn.mark_line(strokeDash=dash, strokeWidth=2)
-        yield drawn.encode(x=_x(), y=_y(picture), color=colour)
+            drawn = drawn.mark_line(strokeWidth=2)
+        yield drawn.encode(
+            x=_x(picture),
+            y=_y(picture),
+            color=alt.Color("name:N", title=None, scale=hues, legend=legend),
+            strokeDash=alt.StrokeDash("name:N", title=None, scale=dashes, legend=legend),
+        )
 
 
 def _rows(lines: list[Any], scale: int) -> list[dict[str, Any]]:
@@ -103,7 +111,7 @@ def _band(picture: Picture, scale: int) -> Iterator[alt.Chart]:
         yield (
             alt.Chart(values(rows))
             .mark_area(opacity=0.18, color=BLUE)
-            .encode(x=_x(), y=alt.Y("low:Q"), y2="high:Q")
+            .encode(x=_x(picture), y=alt.Y("low:Q"), y2="high:Q")
         )
 
 
@@ -121,9 +129,9 @@ def _marks(picture: Picture) -> Iterator[alt.Chart]:
     for mark in picture.marks:
         colour = LEVELS.get(mark.level, GREY)
         row = alt.Chart(values([{"at": mark.at.isoformat(), "text": mark.text}]))
-        yield row.mark_rule(color=colour, strokeWidth=1.5).encode(x=_x())
+        yield row.mark_rule(color=colour, strokeWidth=1.5).encode(x=_x(picture))
         yield row.mark_text(align="right", dx=-4, baseline="top", color=colour).encode(
-            x=_x(), y=alt.value(4), text="text:N"
+            x=_x(picture), y=alt.value(4), text="text:N"
         )
 
 

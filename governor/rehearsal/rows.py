@@ -27,6 +27,7 @@ def line_row(line: Line, rule: Rule) -> dict[str, Any]:
         "actions": list(transition.actions),
         "amount": transition.amount,
         "value": rule.text(transition.amount),
+        "why": line.why if transition.threshold else None,
     }
 
 

@@ -125,10 +125,11 @@ def test_a_runaway_is_told_within_minutes(path: Path, clock: Clock, tmp_path: Pa
         assert "volume +" in drivers
         assert who.startswith("Most of it: customer beta +")
         site.turn(NOON + HOUR)
-        for hour in range(1, 27):
+        for at, much in hourly(NOON + HOUR, NOON + 27 * HOUR):
             for name in ("chat", "search"):
-                site.spend(20, feature=name, customer="acme", at=NOON + hour * HOUR + MINUTE)
-            site.turn(NOON + hour * HOUR + 5 * MINUTE)
+                usd = f"{20 * much:.3f}"
+                site.spend(usd, feature=name, customer="acme", at=at + MINUTE)
+            site.turn(at + 5 * MINUTE)
         assert told(site)[-1][:2] == ("resolved", None)
 
 
@@ -179,9 +180,9 @@ def test_a_planned_event_is_not_told(path: Path, clock: Clock, tmp_path: Path) -
     with opened(path, rules(tmp_path, SPIKE), clock) as site:
         site.turn(NOON + 20 * MINUTE)
         assert told(site) == []
-        for hour in range(1, 60):
-            site.spend(20, feature="chat", at=NOON + hour * HOUR)
-            site.turn(NOON + hour * HOUR + MINUTE)
+        for at, much in hourly(NOON + HOUR, NOON + 60 * HOUR):
+            site.spend(f"{20 * much:.3f}", feature="chat", at=at)
+            site.turn(at + MINUTE)
         before = len(told(site))
         site.spend(900, feature="chat", at=NOON + 60 * HOUR)
         site.turn(NOON + 60 * HOUR + MINUTE)

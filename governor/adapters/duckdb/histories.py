@@ -162,21 +162,25 @@ def compared(
     query = _USED.format(parts=parts, rows=rows)
     found: list[dict[str, Any]] = connection.execute(query, times).to_arrow_table().to_pylist()
     rates = _rates(connection, [row["price_id"] for row in found])
+    usual = _usual_prices(found, rates)
     asked = [name for name in CONTRIBUTING if name not in rule.per]
     return Comparison(
-        before=_uses([row for row in found if not row["after"]], {}, rates),
-        after=_uses([row for row in found if row["after"]], _prices(found), rates),
+        before=_uses([row for row in found if not row["after"]], usual, rates),
+        after=_uses([row for row in found if row["after"]], usual, rates),
         contributors=_contributors(connection, rows, times, asked, spans),
     )
 
 
-def _prices(rows: list[dict[str, Any]]) -> dict[str, set[int]]:
-    """Return the prices that each model was charged before."""
-    found: dict[str, set[int]] = {}
+def _usual_prices(
+    rows: list[dict[str, Any]], rates: Mapping[int, dict[str, Any]]
+) -> dict[tuple[str, str | None], int]:
+    """Return the price that each model and tier was charged most by before."""
+    charged: dict[tuple[str, str | None], dict[int, int]] = {}
     for row in rows:
-        if not row["after"] and row["price_id"] is not None:
-            found.setdefault(row["model"], set()).add(row["price_id"])
-    return found
+        if not row["after"] and row["price_id"] in rates:
+            prices = charged.setdefault((row["model"], rates[row["price_id"]]["tier"]), {})
+            prices[row["price_id"]] = prices.get(row["price_id"], 0) + int(row["cost"] or 0)
+    return {name: max(prices, key=lambda price: prices[price]) for name, prices in charged.items()}
 
 
 def _rates(
@@ -189,32 +193,37 @@ def _rates(
 
 
 def _uses(
-    rows: list[dict[str, Any]], before: Mapping[str, set[int]], rates: Mapping[int, dict[str, Any]]
+    rows: list[dict[str, Any]],
+    usual: Mapping[tuple[str, str | None], int],
+    rates: Mapping[int, dict[str, Any]],
 ) -> dict[str, Use]:
+    """Return usage by model, with what it would have cost at the usual price of each."""
     found: dict[str, Use] = {}
     for row in rows:
-        model, cost = row["model"], int(row["cost"] or 0)
-        old = cost
-        known = before.get(model, set())
-        if row["price_id"] in rates and known and row["price_id"] not in known:
-            old = _at_old_price(row, cost, rates, known)
-        held = found.get(model, Use(0, 0, 0))
-        requests = held.requests + int(row["requests"] or 0)
-        found[model] = Use(requests, held.cost + cost, held.at_old_prices + old)
+        cost = int(row["cost"] or 0)
+        held = found.get(row["model"], Use(0, 0, 0))
+        found[row["model"]] = Use(
+            held.requests + int(row["requests"] or 0),
+            held.cost + cost,
+            held.at_old_prices + _at_usual_price(row, cost, usual, rates),
+        )
     return found
 
 
-def _at_old_price(
-    row: Mapping[str, Any], cost: int, rates: Mapping[int, dict[str, Any]], known: set[int]
+def _at_usual_price(
+    row: Mapping[str, Any],
+    cost: int,
+    usual: Mapping[tuple[str, str | None], int],
+    rates: Mapping[int, dict[str, Any]],
 ) -> int:
-    """Return what usage would have cost at the price its model had before, of the same tier."""
-    new = rates[row["price_id"]]
-    alike = [rates[price] for price in sorted(known) if price in rates]
-    old = next((price for price in alike if price["tier"] == new["tier"]), None)
-    if old is None:
+    """Return what usage would have cost at the price that was usual for its model and tier."""
+    charged = rates.get(row["price_id"])
+    if charged is None:
         return cost
+    price = usual.get((row["model"], charged["tier"]), row["price_id"])
     one, other = (
-        sum(int(row[part] or 0) * _rate(price, part) for part in _PARTS) for price in (old, new)
+        sum(int(row[part] or 0) * _rate(each, part) for part in _PARTS)
+        for each in (rates[price], charged)
     )
     return int(Fraction(cost * one, other)) if other else cost
 

@@ -43,6 +43,9 @@ class Why:
         story = self._story(rule, group)
         if story is None:
             return None
+        if story.spans is not None:  # the window's last hour is not over yet
+            spans = replace(story.spans, end=min(story.spans.end, self._now))
+            story = replace(story, spans=spans)
         return stories.told(story, self._compared(rule, group, story))
 
     def _story(self, rule: Rule, group: Key) -> Story | None:
