@@ -227,6 +227,48 @@ BUGS = (
         "        known",
         "tests/unit/test_evaluate.py",
     ),
+    Bug(
+        "requests that cluster are taken for chance",
+        "governor/core/mix.py",
+        "    return max(1.0, pooled), degrees",
+        "    return 1.0, degrees",
+        "tests/unit/test_surprises.py",
+    ),
+    Bug(
+        "what a new model takes is called tokens",
+        "governor/core/drivers.py",
+        "            one.takes, one.price = other.takes, other.price\n",
+        "            pass\n",
+        "tests/unit/test_surprises.py",
+    ),
+    Bug(
+        "a planned burst is learned from",
+        "governor/core/spikes.py",
+        "            gain[unlike] = 0.0\n",
+        "            pass\n",
+        "tests/unit/test_surprises.py",
+    ),
+    Bug(
+        "a spike is told again all day",
+        "governor/core/series.py",
+        "((hour >= self.cool_until) | doubled)",
+        "True",
+        "tests/unit/test_surprises.py",
+    ),
+    Bug(
+        "a topic that is replayed teaches nothing",
+        "governor/loops/evaluate/gauging.py",
+        "                gauge.restart()\n",
+        "                continue\n",
+        "tests/unit/test_detection.py",
+    ),
+    Bug(
+        "a dearer price is called tokens",
+        "governor/adapters/duckdb/histories.py",
+        "held.at_old_prices + _at_usual_price(row, cost, usual, rates)",
+        "held.at_old_prices + cost",
+        "tests/unit/test_detection.py",
+    ),
 )
 
 

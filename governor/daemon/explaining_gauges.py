@@ -7,6 +7,8 @@ from typing import Any, Final
 from governor.adapters.duckdb.explaining import MAX_GROUPS, Numbers, sql_of
 from governor.core.alerts import Health, Seen
 from governor.core.periods import ALWAYS
+from governor.core.rules.forecast import Forecast
+from governor.core.rules.mix_drift import MixDrift
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
 from governor.core.rules.shared import Mode, Rule
@@ -58,6 +60,10 @@ def _window(numbers: Numbers, rule: Rule, at: datetime) -> tuple[datetime, datet
     settled = at - rule.settle
     if isinstance(rule, Query):
         return settled - rule.window, settled
+    if isinstance(rule, MixDrift):
+        return rule.end(settled) - rule.window, rule.end(settled)
+    if isinstance(rule, Forecast):
+        return rule.period(at).start, at
     if not isinstance(rule, Ratio):
         return at - timedelta(days=1), at
     if not rule.denominator.is_told:

@@ -13,6 +13,7 @@ from governor.core.gauges.history import Exemption
 from governor.core.periods import Every
 from governor.core.pricing import FEMTO_PER_USD, ModelKey, Price, Rates
 from governor.core.rules.shared import Rule
+from governor.daemon.explaining import explain_rule
 from governor.loops.evaluate import reading_at
 from governor.rulebook import load
 from tests.unit.site import FLAT, FLAT_PRICE, NOON, Clock, Site, budget, opened
@@ -159,6 +160,18 @@ def test_quiet_weeks_are_quiet(path: Path, clock: Clock, tmp_path: Path) -> None
         assert told(site) == []
 
 
+def test_a_topic_that_is_replayed_is_learned_from(path: Path, clock: Clock, tmp_path: Path) -> None:
+    """Weeks that come at once while it runs count as if it had begun with them."""
+    with opened(path, rules(tmp_path, SPIKE), clock) as site:
+        site.turn(NOON)
+        past(site, NOON - 21 * DAY, NOON, feature="chat")
+        for seconds in (10, 45, 70):
+            site.turn(NOON + timedelta(seconds=seconds))
+        site.spend(150, feature="chat")
+        site.turn(NOON + 3 * MINUTE)
+        assert [line[0] for line in told(site)] == ["fired"]
+
+
 def exempt(site: Site, start: datetime, end: datetime, *, planned: bool) -> None:
     now = site.clock.now
     site.evaluate.exempt(
@@ -199,6 +212,7 @@ def test_forgiving_undoes_what_was_learned(path: Path, clock: Clock, tmp_path: P
     found = {}
     for forgiven in (False, True):
         with opened(path, rules(tmp_path, SPIKE), clock) as site:
+            site.take([site.event(1, feature="new")])  # columns for groups to come
             if forgiven:
                 exempt(site, NOON - 14 * DAY, NOON - 9 * DAY, planned=False)
             site.take([site.event(90, feature="chat", at=NOON)])
@@ -438,3 +452,24 @@ def test_a_price_change_is_called_one(path: Path, clock: Clock, tmp_path: Path) 
         price = float(drivers.split("price +")[1].split(" USD")[0])
         total = float(drivers.split("Cost +")[1].split(" USD")[0])
         assert price == pytest.approx(total, rel=0.15)
+
+
+# ------------------------------------------------------------------------------------ explaining
+
+
+def test_rules_of_all_three_kinds_are_explained(path: Path, clock: Clock, tmp_path: Path) -> None:
+    """`rules explain` shows their number, whether it is reached, and SQL that can be asked."""
+    with opened(path, [], clock, prices=PRICES) as site:
+        past(site, NOON - 21 * DAY, NOON, feature="chat")
+        requests(site, NOON - 9 * DAY, 9 * 24, {"flat": 0.9, "large": 0.1})
+        site.spend(200, feature="chat")
+        with site.state.numbers() as numbers:
+            for rule in rules(tmp_path, SPIKE, MIX, FORECAST):
+                found = explain_rule(numbers, rule, {}, NOON + MINUTE)
+                assert found["groups"], rule.id
+                assert site.ask(f"SELECT count(*) FROM ({found['sql']})")[0][0] > 0
+                value, reached = (found["groups"][0][name] for name in ("value", "reached"))
+                assert (value, reached) != (None, None)
+                if rule.kind == "spike":
+                    assert reached == "10 USD"
+                    assert "beyond the usual" in value

@@ -15,9 +15,12 @@ from governor.adapters.duckdb.conditions import is_sql, scope_sql
 from governor.adapters.duckdb.file import open_file
 from governor.adapters.duckdb.past import Past
 from governor.core.rules.budget import Budget
+from governor.core.rules.forecast import Forecast
+from governor.core.rules.mix_drift import MixDrift
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
 from governor.core.rules.shared import Rule
+from governor.core.rules.spike import Spike
 from governor.core.rules.units import Measure
 from governor.core.scopes import Key
 
@@ -63,8 +66,10 @@ def amounts_sql(
 
     `chosen` are values that usage must have beside what the rule says.
     """
-    measure = rule.measure if isinstance(rule, Budget) else Measure.COST
-    if isinstance(rule, Ratio):
+    measure = Measure.COST
+    if isinstance(rule, Budget | Spike | Forecast | MixDrift):
+        measure = rule.measure
+    elif isinstance(rule, Ratio):
         measure = rule.numerator
     columns = "".join(f'"{name}", ' for name in rule.per)
     conditions = [

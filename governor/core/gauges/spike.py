@@ -68,19 +68,27 @@ class _Columns:
 
 
 class SpikeGauge:
-    """All groups of a spike rule. Usage is to be handed in before its hour is closed."""
+    """All groups of a spike rule. Usage is to be handed in before its hour is closed.
+
+    `missed` are the hours of which usage came so late that nothing was learned of it.
+    """
 
     def __init__(self, rule: Spike) -> None:
         self.rule = rule
         self.mask: Mask | None = rule.mask
         self.seen_mask: Mask | None = None
         self._groups = Groups(rule, rule.mask)
+        self._exempt: Sequence[Exemption] = ()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all that was learned."""
         self._columns = _Columns()
         self._series = self._fresh(0)
         self._next: int | None = None
         self._last_used = np.zeros(0, np.int32)
         self._ahead: list[tuple[int, Key, int]] = []
-        self._exempt: Sequence[Exemption] = ()
+        self.missed: set[int] = set()
         self._found: Found | None = None
         self._read: tuple[int, Readings] | None = None
 
@@ -135,7 +143,7 @@ class SpikeGauge:
             series.used[each % series.hours] = hours[each - first]
             if each < hour:
                 told = hour - each <= TOLD_HOURS
-                series.close(each, *self._marks(block.keys, each), judge=told)
+                series.close(each, *self._marks(block.keys, each, many), judge=told)
                 series.age[begins > each] = 0  # it did not exist yet
         for place in np.flatnonzero(cells > hour):
             key = block.keys[rows[place]]
@@ -174,6 +182,8 @@ class SpikeGauge:
             column = self._column(group)
             series.used[hour % series.hours, column] += amount
             self._last_used[column] = max(hour, self._last_used[column])
+        else:
+            self.missed.add(hour)
 
     def _column(self, group: Key) -> int:
         column = self._columns.of.get(group)
@@ -195,7 +205,7 @@ class SpikeGauge:
             return self._read[1]  # nothing was used since
         self._pass_to(hour)
         groups = self._columns.named()
-        self._found = self._series.find(hour, self._marks(groups, hour)[0])
+        self._found = self._series.find(hour, self._marks(groups, hour, len(self._series))[0])
         used = self._found.used - self._found.usual
         found = {
             groups[column]: int(used[column])
@@ -210,7 +220,7 @@ class SpikeGauge:
         for each in range(max(first, hour - self._series.hours), hour):
             self._series.open_hour(each)
             self._come()
-            self._series.close(each, *self._marks(groups, each))
+            self._series.close(each, *self._marks(groups, each, len(self._series)))
             self._series.age[len(groups) :] = 0
         self._next = max(hour, first)
         self._series.open_hour(hour)
@@ -222,13 +232,18 @@ class SpikeGauge:
         for each, group, amount in waiting:
             self._put(each, group, amount)
 
-    def _marks(self, groups: Sequence[Key], hour: int) -> tuple[Marks | None, Marks | None]:
-        """Return which series are not to be told of, and which teach nothing, in an hour."""
+    def _marks(
+        self, groups: Sequence[Key], hour: int, columns: int
+    ) -> tuple[Marks | None, Marks | None]:
+        """Return which of some columns are not to be told of, and which teach nothing, in an hour.
+
+        The first of the columns are those of the groups.
+        """
         start = EPOCH + hour * HOUR
         now = [each for each in self._exempt if each.start < start + HOUR and each.end > start]
         if not now:
             return None, None
-        mute = np.zeros(max(len(self._series), len(groups)), np.bool_)
+        mute = np.zeros(columns, np.bool_)
         unlike = np.zeros_like(mute)
         for column, group in enumerate(groups):
             concerned = [each for each in now if each.concerns(group)]
@@ -280,7 +295,7 @@ class SpikeGauge:
             if each > hour - hours:
                 usual = int(series.expected(each)[0])
                 found.append((EPOCH + each * HOUR, used.get(each, 0), usual))
-            series.close(each, *self._marks(keys, each))
+            series.close(each, *self._marks(keys, each, 1))
         return found
 
     def forget(self, now: datetime) -> None:

@@ -31,6 +31,10 @@ from governor.core.totals import Mask, Sums
 from governor.loops.evaluate.ledger import Sources
 
 FORGET_EVERY: Final = timedelta(hours=6)
+MANY_MISSED: Final = 24
+"""Hours of the past that came late, from which on a spike is learned anew."""
+CAUGHT_UP: Final = timedelta(seconds=30)
+"""How long nothing of the past must have come for that."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Gauge: TypeAlias = RatioGauge | AbsenceGauge | SpikeGauge | MixGauge | ForecastGauge
@@ -54,6 +58,7 @@ class Gauging:
         self._queries: dict[str, Query] = {}
         self._due: dict[str, datetime] = {}
         self._forget_at = now + FORGET_EVERY
+        self._missed: dict[str, tuple[int, datetime]] = {}
         for rule in rules:
             self._put(rule, now)
         gauges = self._gauges.values()
@@ -92,10 +97,28 @@ class Gauging:
             self._forget_at = now + FORGET_EVERY
             for gauge in self._gauges.values():
                 gauge.forget(now)
+        self._catch_up(now)
         found = sorted((at, name) for name, at in self._due.items() if at <= now)
         asking = [name for _, name in found if name in self._queries]
         waiting = set(asking[questions:])
         return [name for _, name in found if name not in waiting]
+
+    def _catch_up(self, now: datetime) -> None:
+        """Begin anew with spikes for which much of the past came by now: a topic that is replayed.
+
+        That is done once no more of it comes.
+        """
+        for name, gauge in self._gauges.items():
+            if not isinstance(gauge, SpikeGauge) or len(gauge.missed) < MANY_MISSED:
+                continue
+            many, since = self._missed.get(name, (0, now))
+            if len(gauge.missed) > many:
+                self._missed[name] = (len(gauge.missed), now)
+            elif now - since >= CAUGHT_UP:
+                self._missed.pop(name)
+                gauge.restart()
+                self._take_history(gauge, now - gauge.rule.settle)
+                _log.info("rule.learned_anew", rule=name, hours=many)
 
     def judged(self, name: str, now: datetime) -> None:
         """Let a rule be due again after its next span."""
