@@ -160,6 +160,7 @@ def test_quiet_weeks_are_quiet(path: Path, clock: Clock, tmp_path: Path) -> None
         assert told(site) == []
 
 
+@pytest.mark.slow
 def test_a_topic_that_is_replayed_is_learned_from(path: Path, clock: Clock, tmp_path: Path) -> None:
     """Weeks that come at once while it runs count as if it had begun with them."""
     with opened(path, rules(tmp_path, SPIKE), clock) as site:
@@ -299,6 +300,7 @@ def test_a_model_switch_is_told(path: Path, clock: Clock, tmp_path: Path) -> Non
         assert told(site)[-1][0] == "resolved"
 
 
+@pytest.mark.slow
 def test_a_plan_of_classes(path: Path, clock: Clock, tmp_path: Path) -> None:
     """Classes are told by patterns; what no class names is told too, unless kept."""
     text = MIX.replace("against: {windows: 7}", "against: {target: {small: 60%, big: 40%}}")
@@ -381,6 +383,7 @@ def test_a_month_is_told_before_it_is_over(path: Path, clock: Clock, tmp_path: P
         assert reasons == [("period_ended",)]
 
 
+@pytest.mark.slow
 def test_a_young_group_is_not_looked_ahead_for(path: Path, clock: Clock, tmp_path: Path) -> None:
     """With less than its `min_history` it is guarded, however much it uses."""
     clock.now = datetime(2026, 11, 10, tzinfo=UTC)
@@ -433,6 +436,7 @@ def test_a_month_s_budget_says_where_it_is_heading(path: Path, clock: Clock) -> 
 # ------------------------------------------------------------------------------------- the price
 
 
+@pytest.mark.slow
 def test_a_price_change_is_called_one(path: Path, clock: Clock, tmp_path: Path) -> None:
     """The same usage at three times the price: the spike says price, and nothing else."""
     dear = Rates(input=3 * FEMTO_PER_USD // 1000, output=3 * FEMTO_PER_USD // 1000)
@@ -457,6 +461,7 @@ def test_a_price_change_is_called_one(path: Path, clock: Clock, tmp_path: Path) 
 # ------------------------------------------------------------------------------------ explaining
 
 
+@pytest.mark.slow
 def test_rules_of_all_three_kinds_are_explained(path: Path, clock: Clock, tmp_path: Path) -> None:
     """`rules explain` shows their number, whether it is reached, and SQL that can be asked."""
     with opened(path, [], clock, prices=PRICES) as site:

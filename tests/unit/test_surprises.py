@@ -42,6 +42,7 @@ def live(series: Series, costs: Floats) -> Marks:
 # --------------------------------------------------------------------------------------- spikes
 
 
+@pytest.mark.slow
 def test_a_series_is_judged_alone() -> None:
     """Among others or by itself, joined or grown: each series has the same state."""
     costs = quiet("dense", 2, 5 * WEEK, np.random.default_rng(1))
@@ -77,6 +78,7 @@ def test_an_open_hour_never_says_more_than_the_whole() -> None:
     assert (scores[0] == 0).all()
 
 
+@pytest.mark.slow
 def test_an_anomaly_teaches_little() -> None:
     """After a runaway of twenty times for six hours the next one like it is found as well."""
     costs = quiet("dense", 10, 6 * WEEK, np.random.default_rng(3))
