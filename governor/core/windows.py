@@ -33,6 +33,12 @@ class Spending:
         self._rows: dict[Key, int] = {}
         self._amounts: npt.NDArray[np.int64] = np.zeros((FEW_ROWS, cells), np.int64)
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, group: Key) -> bool:
+        return group in self._rows
+
     @property
     def groups(self) -> Iterator[Key]:
         """All that used something lately."""

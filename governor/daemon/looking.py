@@ -30,7 +30,7 @@ from governor.loops.evaluate.picturing import picture_of
 from governor.loops.evaluate.why import LOOKED_AHEAD, outlooks_of
 
 MAX_AHEAD: Final = 100
-"""Groups of a rule that are looked ahead for in one answer, those heading for most."""
+"""Groups of a rule that are looked ahead for in one answer, those that used most lately."""
 MAX_REASON: Final = 200
 BEFORE_ALERT: Final = timedelta(hours=24)
 """What is forgiven of the time before an alert fired: the widest window that may have told it."""
@@ -110,7 +110,7 @@ class Looking:
         return [
             _ahead_row(rule, group, ahead, now)
             for rule in chosen
-            for group, ahead in _greatest(outlooks_of(self._state, rule, now))
+            for group, ahead in _greatest(outlooks_of(self._state, rule, now, MAX_AHEAD))
         ]
 
     def forgive(self, call: Call) -> dict[str, Any] | None:
@@ -175,7 +175,7 @@ def _group(rule: Rule | None, group: Key) -> Any:
 
 
 def _greatest(found: Mapping[Key, Ahead]) -> Sequence[tuple[Key, Ahead]]:
-    return sorted(found.items(), key=lambda each: -each[1].likely)[:MAX_AHEAD]
+    return sorted(found.items(), key=lambda each: -each[1].likely)
 
 
 def _ahead_row(rule: Budget | Forecast, group: Key, ahead: Ahead, now: datetime) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Rules of the kinds spike, mix_drift and forecast, from their YAML to what people are told."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 
 from governor.core.decisions import AuditRow
-from governor.core.gauges.history import Exemption
+from governor.core.gauges.history import Exemption, Wanted
 from governor.core.periods import Every
 from governor.core.pricing import FEMTO_PER_USD, ModelKey, Price, Rates
 from governor.core.rules.shared import Rule
+from governor.core.rules.units import Measure
+from governor.core.scopes import Scope
 from governor.daemon.explaining import explain_rule
 from governor.loops.evaluate import reading_at
 from governor.rulebook import load
@@ -478,3 +481,15 @@ def test_rules_of_all_three_kinds_are_explained(path: Path, clock: Clock, tmp_pa
                 if rule.kind == "spike":
                     assert reached == "10 USD"
                     assert "beyond the usual" in value
+
+
+def test_of_many_groups_the_greatest_are_taken_up(path: Path, clock: Clock) -> None:
+    """A history is bounded: of more groups than are wanted, those that used most."""
+    with opened(path, [], clock) as site:
+        site.take([site.event(n, feature=f"f{n}", at=NOON - HOUR) for n in range(1, 9)])
+        wanted = Wanted(Scope(), ("feature",), NOON - DAY, HOUR, (Measure.COST,), most=3)
+        (block,) = site.state.histories(wanted)
+        assert [key[0] for key in block.keys] == ["f8", "f7", "f6"]
+        assert block.amounts[Measure.COST].sum() == 21 * NANO
+        (part,) = site.state.histories(replace(wanted, cell=15 * MINUTE, only={"feature": "f2"}))
+        assert part.keys == [("f2",)]

@@ -28,6 +28,9 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _EVENTS: Final = "(FROM events UNION ALL FROM late_events)"
 _ROLLUPS: Final = "(FROM rollup_minute UNION ALL BY NAME FROM rollup_hour)"
 _TOKENS: Final = "coalesce(input_tokens, 0) + coalesce(output_tokens, 0)"
+_GROUPS: Final = """
+SELECT {columns} FROM {rows} GROUP BY {columns}{order} LIMIT {most}
+"""
 _HISTORY: Final = """
 SELECT g.place, (epoch_us(r.{time}) // {cell})::INTEGER AS cell, {amounts}
 FROM (FROM {rows} WHERE {where}) r JOIN groups g ON true{same}
@@ -92,12 +95,7 @@ def histories(
     conditions += [is_sql(name, value) for name, value in (wanted.only or {}).items()]
     where = " AND ".join(conditions)
     times = [wanted.start, *([until] if until else [])]
-    columns = ", ".join(f'"{name}"' for name in wanted.per)
-    query = f"SELECT DISTINCT {columns or '1'} FROM {rows} WHERE {where}"  # noqa: S608  # our words
-    found = connection.execute(query, times).to_arrow_table().to_pydict()
-    keys: list[Key] = list(zip(*found.values(), strict=True)) if wanted.per else [()]
-    if not any(found.values()):
-        return
+    keys = _groups(connection, wanted, f"{rows} WHERE {where}", times)
     cell = wanted.cell // _MICROSECOND
     amounts = ", ".join(f"({_AMOUNTS[m]})::BIGINT AS {m}" for m in wanted.measures)
     for first in range(0, len(keys), GROUPS_AT_ONCE):
@@ -116,6 +114,22 @@ def histories(
             table = connection.execute(query, times).to_arrow_table()
         place, at, *used = (column.to_numpy() for column in table.columns)
         yield Block(some, place, at, dict(zip(wanted.measures, used, strict=True)))
+
+
+def _groups(
+    connection: duckdb.DuckDBPyConnection, wanted: Wanted, rows: str, times: list[datetime]
+) -> list[Key]:
+    """Return the groups that are wanted; which used most is asked only where there are too many."""
+    columns = ", ".join(f'"{name}"' for name in wanted.per) or "1"
+
+    def ask(order: str) -> list[Key]:
+        query = _GROUPS.format(columns=columns, rows=rows, order=order, most=wanted.most + 1)
+        return connection.execute(query, times).fetchall()
+
+    found = ask("")
+    if len(found) > wanted.most:
+        found = ask(f" ORDER BY sum({_AMOUNTS[wanted.measures[0]]}) DESC NULLS LAST")
+    return found[: wanted.most] if wanted.per else [() for _ in found]
 
 
 def exemptions(connection: duckdb.DuckDBPyConnection, rule: str) -> list[Exemption]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from governor.core import outlook
 from governor.core.alerts import Health, Seen
-from governor.core.gauges.history import Blocks, Wanted
+from governor.core.gauges.history import MAX_GROUPS, Blocks, Wanted
 from governor.core.gauges.shared import EPOCH, FROM_END, MICROSECOND, Groups, Readings, Sighting
 from governor.core.outlook import HISTORY_DAYS, Outlook
 from governor.core.periods import BUCKET
@@ -86,6 +86,8 @@ class Days:
         if day <= self._newest - KEPT_DAYS:
             return
         row = self._rows.get(group)
+        if row is None and len(self._rows) >= MAX_GROUPS:
+            return
         if row is None:
             row = self._rows[group] = len(self._rows)
             self._first.append(day)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,16 @@ from governor.core.scopes import Key, Scope
 
 Ints = npt.NDArray[np.integer]
 
+MAX_GROUPS: Final = 200_000
+"""Groups of a rule whose past is kept in memory; others are left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which history: usage in `where`, by the values of `per`, in cells of a length.
 
-    `only` are values of `per` dimensions that it must have.
+    `only` are values of `per` dimensions that it must have. Of more groups than `most`, those that
+    used most of the first measure are wanted.
     """
 
     where: Scope
@@ -27,6 +31,7 @@ class Wanted:
     cell: timedelta
     measures: tuple[Measure, ...]
     only: Mapping[str, str | None] | None = None
+    most: int = MAX_GROUPS
 
 
 class Block(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 
 from governor.core import mix
 from governor.core.alerts import Health, Seen
-from governor.core.gauges.history import Blocks, Wanted
+from governor.core.gauges.history import MAX_GROUPS, Blocks, Wanted
 from governor.core.gauges.shared import FROM_END, MICROSECOND, Groups, Readings, Sighting
 from governor.core.mix import Floats, Shares
 from governor.core.rules.mix_drift import UNLISTED, MixDrift
@@ -85,6 +85,8 @@ class MixGauge:
         """Take in nothing."""
 
     def _put(self, key: Key, at_us: int, requests: int, cost: int) -> None:
+        if key not in self._requests and len(self._requests) >= MAX_GROUPS:
+            return
         self._requests.add(key, at_us, requests)
         self._cost.add(key, at_us, cost)
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from governor.core.gauges.history import Block, Blocks, Exemption, Wanted
+from governor.core.gauges.history import MAX_GROUPS, Block, Blocks, Exemption, Wanted
 from governor.core.gauges.shared import EPOCH, FROM_END, MICROSECOND, Groups, Readings, Sighting
 from governor.core.plain import Plain
 from governor.core.rules.spike import Against, Spike
@@ -178,11 +178,11 @@ class SpikeGauge:
         series, self._read = self._series, None
         if series.hour is None or hour > series.hour:
             self._ahead.append((hour, group, amount))
-        elif series.holds(hour):
+        elif series.holds(hour) and (group in self._columns.of or len(self) < MAX_GROUPS):
             column = self._column(group)
             series.used[hour % series.hours, column] += amount
             self._last_used[column] = max(hour, self._last_used[column])
-        else:
+        elif not series.holds(hour):
             self.missed.add(hour)
 
     def _column(self, group: Key) -> int:

@@ -77,8 +77,10 @@ def outlook_of(ledger: Sources, rule: Budget, group: Key, now: datetime) -> Ahea
     return gauge.ahead(group, now)
 
 
-def outlooks_of(ledger: Sources, rule: Budget | Forecast, now: datetime) -> Mapping[Key, Ahead]:
-    """Return where the period of a rule is heading, for each group."""
+def outlooks_of(
+    ledger: Sources, rule: Budget | Forecast, now: datetime, most: int
+) -> Mapping[Key, Ahead]:
+    """Return where the period of a rule is heading, for the groups that used most lately."""
     gauge = ForecastGauge(rule)
-    gauge.take(ledger.histories(gauge.wanted(now)))
+    gauge.take(ledger.histories(replace(gauge.wanted(now), most=most)))
     return gauge.every(now)
