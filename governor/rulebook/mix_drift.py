@@ -54,7 +54,9 @@ def read(section: Section) -> MixDrift:
     by = section.take("by", dimension, "model")
     if by in rule["per"]:
         node = section.entries["per"].node
-        section.report.add(node, f"per={by!r}: is what shares are by; a group has but one then")
+        section.report.add(
+            node, f"per={by!r}: shares are by it already; remove it, or write another by"
+        )
     windows, target = _against(section, classes)
     return MixDrift(
         **rule,

@@ -94,7 +94,7 @@ def _baseline(section: Section) -> tuple[Against, float, int]:
             )
         if baseline.lacks("times"):
             baseline.needs("times", "2x")
-    else:
+    elif baseline.written("method") == str(against):
         for key in ("times", "window"):
             if key in baseline.entries:
                 why = f"{key}: method learned has none; its windows are 1, 6 and 24 hours"

@@ -162,6 +162,47 @@ rules:
     thresholds:
       - {at: 20 USD, clear: 10 USD, level: warning}
 """
+SPIKE = """\
+version: 1
+rules:
+  - id: feature-spike
+    kind: spike
+    owner: platform
+    summary: "{{ group.feature }}: {{ value }}"
+    per: [feature]
+    baseline: {method: last_week, times: 2x, window: 6h}
+    guards: {min_increase: 50%}
+    cool_down: 12h
+    thresholds:
+      - {at: 25 USD, level: warning}
+"""
+MIX = """\
+version: 1
+rules:
+  - id: model-plan
+    kind: mix_drift
+    owner: ml
+    summary: "{{ value }}"
+    by: model
+    classes: {small: ["*-mini"], large: ["*-opus-*"]}
+    window: 24h
+    against: {target: {small: 60%, large: 40%}}
+    thresholds:
+      - {at: 10pp, level: warning}
+"""
+FORECAST = """\
+version: 1
+rules:
+  - id: month-ahead
+    kind: forecast
+    owner: finance
+    summary: "{{ value }} of {{ limit }}"
+    limit: 30000 USD
+    period: month
+    confidence: 80%
+    thresholds:
+      - {at: 100%, level: warning}
+"""
 MORE: dict[str, dict[str, tuple[str, str]]] = {
     RULE: {
         "another limit from no day": (
@@ -222,6 +263,41 @@ MORE: dict[str, dict[str, tuple[str, str]]] = {
         "another unit in a threshold": ("at: 20 USD", "at: 20%"),
         "a long window": ("window: 1h", "window: 60d"),
         "where beside SQL": ("window: 1h", "window: 1h\n    where: {tier: free}"),
+    },
+    SPIKE: {
+        "times that are once": ("times: 2x", "times: 1x"),
+        "times without an x": ("times: 2x", "times: 2"),
+        "a baseline of last month": ("method: last_week", "method: last_month"),
+        "a window between": ("window: 6h", "window: 5h"),
+        "how sensitive a plain one is": ("cool_down: 12h", "cool_down: 12h\n    sensitivity: high"),
+        "times of what is learned": ("method: last_week", "method: learned"),
+        "half an hour to cool down": ("cool_down: 12h", "cool_down: 30m"),
+        "a guard of a ratio": ("min_increase: 50%", "min_denominator: 50 USD"),
+        "requests beyond a cost": ("at: 25 USD", "at: 25 requests"),
+    },
+    MIX: {
+        "a percentage for points": ("at: 10pp", "at: 10%"),
+        "more than all points": ("at: 10pp", "at: 110pp"),
+        "a plan of too much": ("small: 60%", "small: 70%"),
+        "a plan of another class": ("{target: {small: 60%", "{target: {smal: 60%"),
+        "windows and a plan": ("against: {target", "against: {windows: 28, target"),
+        "too few windows": (
+            "against: {target: {small: 60%, large: 40%}}",
+            "against: {windows: 3}",
+        ),
+        "classes as a list": (
+            'classes: {small: ["*-mini"], large: ["*-opus-*"]}',
+            "classes: [small]",
+        ),
+        "groups by what shares are by": ("by: model", "by: model\n    per: [model]"),
+        "shares of tokens": ("by: model", "by: model\n    share_of: tokens"),
+        "a window of minutes": ("window: 24h", "window: 90m"),
+    },
+    FORECAST: {
+        "a day ahead": ("period: month", "period: day"),
+        "sure of nothing": ("confidence: 80%", "confidence: 20%"),
+        "another unit than the limit": ("at: 100%", "at: 100 requests"),
+        "a short past": ("confidence: 80%", "min_history: 12h"),
     },
 }
 BASES = dict.fromkeys(CASES, RULE) | {name: base for base, cases in MORE.items() for name in cases}
