@@ -59,6 +59,7 @@ class Ending(StrEnum):
     PERIOD_ENDED = "period_ended"
     CLEARED = "cleared"
     GROUP_GONE = "group_gone"
+    GAVE_WAY = "gave_way"
     RULE_CHANGED = "rule_changed"
     RULE_RENAMED = "rule_renamed"
     RULE_REMOVED = "rule_removed"

@@ -154,6 +154,7 @@ ENDINGS: Final = {
     Ending.PERIOD_ENDED: "the period ended",
     Ending.CLEARED: "all is well again",
     Ending.GROUP_GONE: "its group was not seen for long",
+    Ending.GAVE_WAY: "there was room for so many alerts, and others are greater; it may go on",
     Ending.RULE_CHANGED: "the rule was changed",
     Ending.RULE_RENAMED: "the rule has another id now",
     Ending.RULE_REMOVED: "the rule was removed or switched off",

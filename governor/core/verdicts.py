@@ -1,7 +1,7 @@
 """Verdicts: what numbers do to alerts, taken down in a draft."""
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -98,9 +98,26 @@ def judge_readings(
     room = max(0, rule.max_alerts - len(open_groups))
     if len(fresh) > room:
         fresh.sort(key=lambda found: 0 if isinstance(found[1], Health) else -found[1])
+        if rule.regrows:
+            room += _give_way(draft, open_groups.values(), fresh[room:], now)
     for group, seen in fresh[:room]:
         judge(draft, docket, rule, group, seen, now, why)
     return len(fresh) - room if len(fresh) > room else 0
+
+
+def _give_way(
+    draft: Draft, alerts: Iterable[Alert], fresh: Sequence[tuple[Key, Seen]], now: datetime
+) -> int:
+    """End the least alerts where there is one of twice their amount; return how many."""
+    newest = [draft.alerts.get(a.key) or draft.noted.get(a.key) or a for a in alerts]
+    least = sorted((alert for alert in newest if alert.is_open), key=lambda alert: alert.amount)
+    gone = 0
+    for alert, (_, seen) in zip(least, fresh, strict=False):
+        if isinstance(seen, Health) or seen < 2 * alert.amount:
+            break
+        draft.take(*end(alert, Ending.GAVE_WAY, now))
+        gone += 1
+    return gone
 
 
 def _blind(rule: Rule, readings: Readings) -> list[tuple[Key, Seen]]:

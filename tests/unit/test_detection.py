@@ -247,6 +247,24 @@ def test_the_greatest_take_the_room(path: Path, clock: Clock, tmp_path: Path) ->
         assert any("4 more groups fire" in notice.summary for notice in site.owed())
 
 
+@pytest.mark.slow
+def test_a_small_spike_gives_way_to_a_great_one(path: Path, clock: Clock, tmp_path: Path) -> None:
+    """Where there is no room, one of twice the dollars takes the place of the least, once."""
+    one = rules(tmp_path, SPIKE + "    max_alerts: 1\n")
+    with opened(path, one, clock) as site:
+        for name in ("a", "b", "c"):
+            past(site, NOON - 21 * DAY, NOON, feature=name)
+    with opened(path, one, clock) as site:
+        for minute, (name, usd) in enumerate((("a", 100), ("b", 130), ("c", 400)), 1):
+            site.spend(usd, feature=name)
+            site.turn(NOON + minute * MINUTE)
+        site.turn(NOON + 5 * MINUTE)
+        happened = [(line[0], line[2]) for line in told(site)]
+        assert happened == [("fired", '["a"]'), ("resolved", '["a"]'), ("fired", '["c"]')]
+        reasons = site.ask("SELECT reason FROM alert_lines WHERE what = 'resolved'")
+        assert reasons == [("gave_way",)]
+
+
 @pytest.mark.parametrize("method", ["yesterday", "last_week"])
 def test_plain_baselines(path: Path, clock: Clock, tmp_path: Path, method: str) -> None:
     """Twice as much as then is told, by an hour in the middle of the day."""
