@@ -5,7 +5,7 @@ It asks for no statistics and forgives no rhythm but its own; `spikes` is the be
 
 import numpy as np
 
-from governor.core.series import Asked, Floats, Found, Marks, Series, Slots
+from governor.core.series import NONE_MARKED, Asked, Floats, Found, Marked, Series, Slots
 
 HOURS = 7 * 24 + 24 + 4
 """Hours that are kept: a week, a window of a day, and those that wait for late usage."""
@@ -34,8 +34,8 @@ class Plain(Series):
         """Return what was used in the same hour a season ago."""
         return np.asarray(self.used[(hour - self._season) % HOURS], np.float64)
 
-    def find(self, hour: int, mute: Marks | None = None) -> Found:
-        """Judge an hour that is open; the series in `mute` are not judged."""
+    def find(self, hour: int, marked: Marked = NONE_MARKED) -> Found:
+        """Judge an hour that is open."""
         window = [hour - back for back in range(self._wide)]
         used = self.used[[each % HOURS for each in window]].sum(axis=0)
         usual = self.used[[(each - self._season) % HOURS for each in window]].sum(axis=0)
@@ -44,19 +44,11 @@ class Plain(Series):
             times = np.where(usual > 0, used / usual, np.where(used > 0, np.inf, 0.0))
         score = np.where(known, times, 0.0)
         excess = np.where(known, used - usual, 0).astype(np.float64)
-        opened = self._judge(hour, score, excess, mute)
+        opened = self._judge(hour, score, excess, marked.mute)
         return Found(score, np.zeros(len(self), np.int8), used, usual.astype(np.float64), opened)
 
-    def close(
-        self,
-        hour: int,
-        mute: Marks | None = None,
-        unlike: Marks | None = None,
-        *,
-        judge: bool = True,
-    ) -> None:
+    def close(self, hour: int, marked: Marked = NONE_MARKED, *, judge: bool = True) -> None:
         """Judge an hour to which nothing is added any more; nothing is learned of it."""
-        del unlike
         if judge:
-            self.find(hour, mute)
+            self.find(hour, marked)
         self.age += 1

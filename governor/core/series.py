@@ -65,6 +65,16 @@ class Found(NamedTuple):
     open: Marks
 
 
+class Marked(NamedTuple):
+    """Series that are left out of an hour: `mute` are not told of, `unlike` teach nothing."""
+
+    mute: Marks | None = None
+    unlike: Marks | None = None
+
+
+NONE_MARKED: Final = Marked()
+
+
 class Series(ABC):
     """Usage by the hour, and episodes. `used` holds an hour at its number modulo `hours`.
 
@@ -134,21 +144,13 @@ class Series(ABC):
         """Return what is usual in the whole of an hour."""
 
     @abstractmethod
-    def find(self, hour: int, mute: Marks | None = None) -> Found:
-        """Judge an hour that is open; the series in `mute` are not judged."""
+    def find(self, hour: int, marked: Marked = NONE_MARKED) -> Found:
+        """Judge an hour that is open."""
 
     @abstractmethod
-    def close(
-        self,
-        hour: int,
-        mute: Marks | None = None,
-        unlike: Marks | None = None,
-        *,
-        judge: bool = True,
-    ) -> None:
+    def close(self, hour: int, marked: Marked = NONE_MARKED, *, judge: bool = True) -> None:
         """Judge an hour to which nothing is added any more, then learn; for each hour, in order.
 
-        Of the series that are marked in `unlike` nothing is learned: it was planned or forgiven.
         Without `judge` it is learned from only: it is long ago, and no episode of then is open.
         """
 

@@ -22,7 +22,18 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from governor.core.series import QUIET_HOURS, Asked, Floats, Found, Ints, Marks, Series, Slots
+from governor.core.series import (
+    NONE_MARKED,
+    QUIET_HOURS,
+    Asked,
+    Floats,
+    Found,
+    Ints,
+    Marked,
+    Marks,
+    Series,
+    Slots,
+)
 
 LOOKS: Final = (1, 6, 24, 24)
 """The hours of each look; the last one is measured against the slow level."""
@@ -115,32 +126,21 @@ class Baselines(Series):
         self.day_spread = np.full(columns, np.nan, np.float32)
         self.alarmed_until = np.zeros(columns, np.int32)
 
-    def find(self, hour: int, mute: Marks | None = None) -> Found:
-        """Judge an hour that is open; the series in `mute` are not judged."""
+    def find(self, hour: int, marked: Marked = NONE_MARKED) -> Found:
+        """Judge an hour that is open."""
         looks = self._looks(hour)
-        return self._find(hour, looks, self._scores(looks), mute)
+        return self._find(hour, looks, self._scores(looks), marked.mute)
 
-    def close(
-        self,
-        hour: int,
-        mute: Marks | None = None,
-        unlike: Marks | None = None,
-        *,
-        judge: bool = True,
-    ) -> None:
-        """Judge an hour to which nothing is added any more, then learn; for each hour, in order.
-
-        Of the series that are marked in `unlike` nothing is learned: it was planned or forgiven.
-        Without `judge` it is learned from only: it is long ago, and no episode of then is open.
-        """
+    def close(self, hour: int, marked: Marked = NONE_MARKED, *, judge: bool = True) -> None:
+        """Judge an hour to which nothing is added any more, then learn; see `Series.close`."""
         looks = self._looks(hour)
         scores = self._scores(looks)
         if judge:
-            self._find(hour, looks, scores, mute)
-        self._learn(hour, looks, scores.max(axis=0), unlike)
+            self._find(hour, looks, scores, marked.mute)
+        self._learn(hour, looks, scores.max(axis=0), marked.unlike)
         self.age += 1
         self._begin_shapes(hour, np.flatnonzero(self.age == FIRST_HOURS))
-        self._close_day(hour, unlike)
+        self._close_day(hour, marked.unlike)
 
     def _learn(self, hour: int, looks: Looks, score: Floats, unlike: Marks | None) -> None:
         alarmed = self.alarmed_until > hour

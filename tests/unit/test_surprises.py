@@ -13,7 +13,7 @@ from governor.core import mix, spikes
 from governor.core.drivers import Use, drivers
 from governor.core.outlook import outlook
 from governor.core.plain import Plain
-from governor.core.series import Asked, Marks, Series, Slot
+from governor.core.series import Asked, Marked, Marks, Series, Slot
 from governor.core.spikes import Baselines
 from tests.bench.months import daily
 from tests.bench.traffic import Floats, quiet
@@ -104,8 +104,8 @@ def test_what_is_exempt_teaches_nothing_and_is_not_told() -> None:
     hour, planned = costs.shape[1], np.array([True, False])
     series.open_hour(hour)
     series.used[hour % series.hours] = (costs[:, -1] * 50 * NANO).astype(np.int64)
-    assert list(series.find(hour, planned).open) == [False, True]
-    series.close(hour, planned, planned)
+    assert list(series.find(hour, Marked(planned)).open) == [False, True]
+    series.close(hour, Marked(planned, planned))
     for name in ("level", "slow", "tail_at", "tail_mean", "of_day", "of_week", "bursts"):
         assert np.array_equal(series.state[name][..., 0], learned[name][..., 0]), name
         assert name == "bursts" or not np.array_equal(

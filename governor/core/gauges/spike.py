@@ -14,7 +14,7 @@ from governor.core.gauges.shared import EPOCH, FROM_END, MICROSECOND, Groups, Re
 from governor.core.plain import Plain
 from governor.core.rules.spike import Against, Spike
 from governor.core.scopes import Key
-from governor.core.series import Found, Marks, Series, Slot
+from governor.core.series import NONE_MARKED, Found, Marked, Series, Slot
 from governor.core.spikes import LOOKS, OF_DAY, Baselines
 from governor.core.totals import Mask, Sums
 
@@ -143,7 +143,7 @@ class SpikeGauge:
             series.used[each % series.hours] = hours[each - first]
             if each < hour:
                 told = hour - each <= TOLD_HOURS
-                series.close(each, *self._marks(block.keys, each, many), judge=told)
+                series.close(each, self._marked(block.keys, each, many), judge=told)
                 series.age[begins > each] = 0  # it did not exist yet
         for place in np.flatnonzero(cells > hour):
             key = block.keys[rows[place]]
@@ -205,7 +205,7 @@ class SpikeGauge:
             return self._read[1]  # nothing was used since
         self._pass_to(hour)
         groups = self._columns.named()
-        self._found = self._series.find(hour, self._marks(groups, hour, len(self._series))[0])
+        self._found = self._series.find(hour, self._marked(groups, hour, len(self._series)))
         used = self._found.used - self._found.usual
         found = {
             groups[column]: int(used[column])
@@ -220,7 +220,7 @@ class SpikeGauge:
         for each in range(max(first, hour - self._series.hours), hour):
             self._series.open_hour(each)
             self._come()
-            self._series.close(each, *self._marks(groups, each, len(self._series)))
+            self._series.close(each, self._marked(groups, each, len(self._series)))
             self._series.age[len(groups) :] = 0
         self._next = max(hour, first)
         self._series.open_hour(hour)
@@ -232,24 +232,19 @@ class SpikeGauge:
         for each, group, amount in waiting:
             self._put(each, group, amount)
 
-    def _marks(
-        self, groups: Sequence[Key], hour: int, columns: int
-    ) -> tuple[Marks | None, Marks | None]:
-        """Return which of some columns are not to be told of, and which teach nothing, in an hour.
-
-        The first of the columns are those of the groups.
-        """
+    def _marked(self, groups: Sequence[Key], hour: int, columns: int) -> Marked:
+        """Return which of some columns are left out of an hour; the first are those of groups."""
         start = EPOCH + hour * HOUR
         now = [each for each in self._exempt if each.start < start + HOUR and each.end > start]
         if not now:
-            return None, None
+            return NONE_MARKED
         mute = np.zeros(columns, np.bool_)
         unlike = np.zeros_like(mute)
         for column, group in enumerate(groups):
             concerned = [each for each in now if each.concerns(group)]
             unlike[column] = bool(concerned)
             mute[column] = any(each.planned for each in concerned)
-        return mute, unlike
+        return Marked(mute, unlike)
 
     def excess(self, group: Key) -> Excess | None:
         """Return what was found of a group when it was last read."""
@@ -295,7 +290,7 @@ class SpikeGauge:
             if each > hour - hours:
                 usual = int(series.expected(each)[0])
                 found.append((EPOCH + each * HOUR, used.get(each, 0), usual))
-            series.close(each, *self._marks(keys, each, 1))
+            series.close(each, self._marked(keys, each, 1))
         return found
 
     def forget(self, now: datetime) -> None:
