@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -12,6 +12,7 @@ from governor.adapters.duckdb.conditions import is_sql, scope_sql
 from governor.adapters.duckdb.file import registered
 from governor.core.drivers import Use
 from governor.core.gauges.history import Block, Exemption, Wanted
+from governor.core.pricing import Rates
 from governor.core.rollups import ROLLUP_DIMENSIONS
 from governor.core.rules.shared import Rule
 from governor.core.rules.units import Measure
@@ -72,15 +73,13 @@ _PARTS: Final = {
     "compute": "coalesce(compute_ms, 0)",
 }
 """What each rate of a price is multiplied by; see `queries.PRICE`."""
-_PARENTS: Final = {
-    "cache_read": "input",
-    "cache_write_5m": "input",
-    "cache_write_1h": "cache_write_5m",
-    "input_audio": "input",
-    "reasoning": "output",
-    "output_audio": "output",
-}
-"""A part without a rate of its own is charged as this one; see `core.pricing.Rates`."""
+
+
+class _Charged(NamedTuple):
+    """A stored price: its service tier, and the rate of every part."""
+
+    tier: str | None
+    rates: Rates
 
 
 def histories(
@@ -186,30 +185,33 @@ def compared(
 
 
 def _usual_prices(
-    rows: list[dict[str, Any]], rates: Mapping[int, dict[str, Any]]
+    rows: list[dict[str, Any]], rates: Mapping[int, _Charged]
 ) -> dict[tuple[str, str | None], int]:
     """Return the price that each model and tier was charged most by before."""
     charged: dict[tuple[str, str | None], dict[int, int]] = {}
     for row in rows:
         if not row["after"] and row["price_id"] in rates:
-            prices = charged.setdefault((row["model"], rates[row["price_id"]]["tier"]), {})
+            prices = charged.setdefault((row["model"], rates[row["price_id"]].tier), {})
             prices[row["price_id"]] = prices.get(row["price_id"], 0) + int(row["cost"] or 0)
     return {name: max(prices, key=lambda price: prices[price]) for name, prices in charged.items()}
 
 
-def _rates(
-    connection: duckdb.DuckDBPyConnection, prices: list[int | None]
-) -> dict[int, dict[str, int]]:
+def _rates(connection: duckdb.DuckDBPyConnection, prices: list[int | None]) -> dict[int, _Charged]:
     rows = connection.execute(
         _RATES.format(parts=", ".join(_PARTS)), [[price for price in prices if price is not None]]
     ).to_arrow_table()
-    return {row.pop("price_id"): row for row in rows.to_pylist()}
+    return {
+        row["price_id"]: _Charged(
+            row["tier"], Rates(**{part: row[part] for part in _PARTS}).charged()
+        )
+        for row in rows.to_pylist()
+    }
 
 
 def _uses(
     rows: list[dict[str, Any]],
     usual: Mapping[tuple[str, str | None], int],
-    rates: Mapping[int, dict[str, Any]],
+    rates: Mapping[int, _Charged],
 ) -> dict[str, Use]:
     """Return usage by model, with what it would have cost at the usual price of each."""
     found: dict[str, Use] = {}
@@ -228,26 +230,18 @@ def _at_usual_price(
     row: Mapping[str, Any],
     cost: int,
     usual: Mapping[tuple[str, str | None], int],
-    rates: Mapping[int, dict[str, Any]],
+    rates: Mapping[int, _Charged],
 ) -> int:
     """Return what usage would have cost at the price that was usual for its model and tier."""
     charged = rates.get(row["price_id"])
     if charged is None:
         return cost
-    price = usual.get((row["model"], charged["tier"]), row["price_id"])
+    price = usual.get((row["model"], charged.tier), row["price_id"])
     one, other = (
-        sum(int(row[part] or 0) * _rate(each, part) for part in _PARTS)
+        sum(int(row[part] or 0) * (getattr(each.rates, part) or 0) for part in _PARTS)
         for each in (rates[price], charged)
     )
     return int(Fraction(cost * one, other)) if other else cost
-
-
-def _rate(price: Mapping[str, int | None], part: str) -> int:
-    """Return the rate of a part, that of its parent where it has none of its own."""
-    rate = price[part]
-    if rate is None and part in _PARENTS:
-        return _rate(price, _PARENTS[part])
-    return rate or 0
 
 
 def _contributors(
