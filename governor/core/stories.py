@@ -38,12 +38,14 @@ _ALWAYS_SURE: Final = 8.0
 class Spans:
     """Two spans whose cost is compared: `start` to `end` with `since` to `start`.
 
-    With `same_hours` only those hours of the days before count that the span has itself.
+    `before` is the latter in words. With `same_hours` only those hours of the days before count
+    that the span has itself.
     """
 
     since: datetime
     start: datetime
     end: datetime
+    before: str
     same_hours: bool = False
 
     @property
@@ -89,12 +91,13 @@ def of_spike(rule: Spike, group: Key, excess: Excess) -> Story:
     span = "today" if excess.hours is None else f"in {_hours(excess.hours)}"
     times = f" ({excess.used / excess.usual:,.1f} times)" if excess.usual > 0 else ""
     sentence = f"{_name(rule.per, group)} used {used} {span}, where {usual} is usual{times}"
-    if rule.against is Against.LEARNED:
+    if rule.against is Against.LEARNED and excess.hours is not None:
         sentence += f"; so much is seen once in {_rarely(excess.rarity)} hours"
-    else:
+    elif rule.against is not Against.LEARNED:
         sentence += f", as {str(rule.against).replace('_', ' ')}"
     since = excess.start - timedelta(days=DAYS_BEFORE)
-    return Story(f"{sentence}.", Spans(since, excess.start, excess.end, same_hours=True))
+    before = f"the same hours of the {DAYS_BEFORE} days before"
+    return Story(f"{sentence}.", Spans(since, excess.start, excess.end, before, same_hours=True))
 
 
 def of_mix(rule: MixDrift, group: Key, moved: Moved) -> Story:
@@ -108,8 +111,9 @@ def of_mix(rule: MixDrift, group: Key, moved: Moved) -> Story:
     points = rule.text(abs(moved.share - moved.usual))
     side = "more" if moved.share > moved.usual else "less"
     sentence = f"{where}{what} in {_hours(rule.window // _HOUR)}, {instead}, {points} {side}."
-    since = moved.start - rule.window * min(rule.windows, DAYS_BEFORE)
-    return Story(sentence, Spans(since, moved.start, moved.end))
+    windows = min(rule.windows, DAYS_BEFORE)
+    since = moved.start - rule.window * windows
+    return Story(sentence, Spans(since, moved.start, moved.end, f"the {windows} windows before"))
 
 
 def of_outlook(rule: Forecast | Budget, group: Key, ahead: Ahead, now: datetime) -> Story:
@@ -126,7 +130,8 @@ def of_outlook(rule: Forecast | Budget, group: Key, ahead: Ahead, now: datetime)
     if not ahead.sure:
         sentence += "; little is known yet, so this is a run-rate"
     start = now - timedelta(days=DAYS_BEFORE)
-    return Story(f"{sentence}.", Spans(start - timedelta(days=DAYS_BEFORE), start, now))
+    before = f"the {DAYS_BEFORE} days before these {DAYS_BEFORE}"
+    return Story(f"{sentence}.", Spans(start - timedelta(days=DAYS_BEFORE), start, now, before))
 
 
 def _name(per: Sequence[str], group: Key) -> str:
@@ -162,13 +167,13 @@ def told(story: Story, comparison: Comparison | None) -> str:
     lines = [story.sentence]
     if comparison is not None and story.spans is not None and comparison.after:
         found = drivers(comparison.before, comparison.after, story.spans.scale)
-        lines.append(driver_text(found))
+        lines.append(driver_text(found, story.spans.before))
         lines += contributor_lines(comparison.contributors, found)
     return "\n".join(lines)
 
 
-def driver_text(found: Drivers) -> str:
-    """Write what drove a cost, the greatest first: `+300.12 USD: volume +280.00, mix +20.12`."""
+def driver_text(found: Drivers, before: str) -> str:
+    """Write what drove a cost, the greatest first: `Cost +3 USD against ...: volume +3 USD`."""
     words = {
         "volume": found.volume,
         "model mix": found.mix,
@@ -177,7 +182,7 @@ def driver_text(found: Drivers) -> str:
     }
     parts = sorted(words.items(), key=lambda item: -abs(item[1]))
     text = ", ".join(f"{name} {_signed(amount)}" for name, amount in parts if _counts(amount))
-    return f"Cost {_signed(found.total)} against before: {text or 'nothing that counts'}."
+    return f"Cost {_signed(found.total)} against {before}: {text or 'nothing that counts'}."
 
 
 def contributor_lines(contributors: Sequence[Contributor], found: Drivers) -> list[str]:

@@ -11,13 +11,18 @@ import pytest
 
 from governor.core.decisions import AuditRow
 from governor.core.gauges.history import Exemption, Wanted
+from governor.core.gauges.spike import Excess
 from governor.core.periods import Every
 from governor.core.pricing import FEMTO_PER_USD, ModelKey, Price, Rates
 from governor.core.rules.shared import Rule
-from governor.core.rules.units import Measure
+from governor.core.rules.spike import Spike
+from governor.core.rules.units import MICRO, Measure
 from governor.core.scopes import Scope
+from governor.core.stories import of_spike
 from governor.daemon.explaining import explain_rule
 from governor.loops.evaluate import reading_at
+from governor.loops.evaluate.picturing import picture_of
+from governor.loops.evaluate.why import outlooks_of
 from governor.rulebook import load
 from tests.unit.site import FLAT, FLAT_PRICE, NOON, Clock, Site, budget, opened
 
@@ -511,3 +516,40 @@ def test_of_many_groups_the_greatest_are_taken_up(path: Path, clock: Clock) -> N
         assert block.amounts[Measure.COST].sum() == 21 * NANO
         (part,) = site.state.histories(replace(wanted, cell=15 * MINUTE, only={"feature": "f2"}))
         assert part.keys == [("f2",)]
+
+
+def test_a_group_of_today_is_a_run_rate(path: Path, clock: Clock) -> None:
+    """Of a group that is not a day old its rate of today is all there is, and nothing is sure."""
+    month = budget(300, every=Every.MONTH, name="month", where={}, per=("feature",))
+    with opened(path, [month], clock) as site:
+        site.spend(12, feature="new")
+        (ahead,) = outlooks_of(site.state, month, NOON, 9).values()
+        assert ahead.so_far == 12 * NANO
+        assert ahead.low > ahead.so_far  # six days and a half are to come, 24 USD each
+        assert ahead.low < (12 + 24 * 6.5) * NANO < ahead.high
+        assert not ahead.sure
+        assert 0 < ahead.above < MICRO
+
+
+def test_the_picture_of_a_day_ends_now(path: Path, clock: Clock) -> None:
+    """What was used is drawn up to the present, not to the end of its quarter of an hour."""
+    day = budget(100, name="day", where={})
+    with opened(path, [day], clock) as site:
+        site.spend(30, at=NOON - HOUR)
+        site.spend(20)
+        picture = picture_of(site.state, day, (), NOON + MINUTE, [], "")
+        assert picture is not None
+        (line,) = picture.lines
+        assert line.points[-1] == (NOON + MINUTE, 50 * NANO)
+        assert [amount for _, amount in picture.limits] == [50 * NANO, 80 * NANO, 100 * NANO]
+
+
+def test_a_day_is_not_said_to_be_rare_by_the_hour() -> None:
+    """How rare a day is, is not known as that of an hour is: its sentence does not say."""
+    rule = Spike(id="s", owner="o", summary="s", limit_text="1 USD", thresholds=())
+    start = NOON - 12 * HOUR
+    for hours, told_of in ((6, True), (None, False)):
+        found = Excess(hours, start, NOON, used=90 * NANO, usual=30 * NANO, rarity=3.5)
+        sentence = of_spike(rule, (), found).sentence
+        assert ("is seen once in 3,000 hours" in sentence) is told_of
+        assert "where 30.00 USD is usual (3.0 times)" in sentence

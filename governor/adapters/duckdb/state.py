@@ -239,7 +239,7 @@ class State:
         return [rows.alert_of(row) for row in found]
 
     def alert(self, name: str) -> Alert | None:
-        """Return the alert of an id, the newest of its periods."""
+        """Return the alert of an id; None where there is none."""
         found = self._rows("SELECT * FROM alerts WHERE alert_id = $1", [name])
         return rows.alert_of(found[0]) if found else None
 

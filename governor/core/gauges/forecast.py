@@ -29,6 +29,7 @@ HIGH: Final = 0.9
 """The bounds of the interval that is told: eight in ten periods end within it."""
 _BUCKET_US: Final = BUCKET // MICROSECOND
 _DAY: Final = timedelta(days=1)
+_DAY_HOURS: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,6 @@ class Ahead:
     above: int
     exhausted: date | None
     sure: bool
-    days_left: int
 
 
 class Days:
@@ -133,6 +133,7 @@ class ForecastGauge:
         self.seen_mask: Mask | None = None
         self._groups = Groups(rule, rule.mask)
         self._days = Days(rule.calendar.zone)
+        self._seen: tuple[datetime, Outlook, npt.NDArray[np.int64]] | None = None
 
     def wanted(self, now: datetime) -> Wanted:
         """Return the history that it begins with."""
@@ -141,6 +142,7 @@ class ForecastGauge:
 
     def take(self, blocks: Blocks) -> None:
         """Begin with a history."""
+        self._seen = None
         for block in blocks:
             columns = (block.rows, block.cells, block.amounts[self.rule.measure])
             for row, cell, amount in zip(*(column.tolist() for column in columns), strict=True):
@@ -148,6 +150,7 @@ class ForecastGauge:
 
     def add(self, rows: Iterable[Sums]) -> None:
         """Take in usage."""
+        self._seen = None
         place = FROM_END[self.rule.measure]
         for row in rows:
             group = self._groups.of(row[1:-3])
@@ -172,22 +175,31 @@ class ForecastGauge:
         return Readings(found, Health.GUARDED)
 
     def _looked(self, at: datetime) -> tuple[Outlook, npt.NDArray[np.int64]]:
+        """Look ahead for all groups, once for a time and what is known of it."""
+        if self._seen is not None and self._seen[0] == at:
+            return self._seen[1:]
         days = self._days
         period = self.rule.calendar.period(at)
         today, last = days.number(at), days.number(period.end - MICROSECOND)
         days.open_day(today)
         past = days.between(today - HISTORY_DAYS, today - 1).astype(np.float64)
+        known = days.known(today)
         so_far = days.between(days.number(period.start), today).sum(axis=1)
         end = days.start(today + 1)
         weights = np.ones(last - today + 1)
         weights[0] = (end - at) / (end - days.start(today))
         ahead = outlook.outlook(
             past,
-            days.known(today),
+            known,
             _weekdays(today - HISTORY_DAYS, today - 1),
             _weekdays(today, last),
             weights,
         )
+        fresh = known == 0  # nothing but today is known of them
+        passed = max(1 - weights[0], 1 / _DAY_HOURS)
+        used = days.between(today, today)[fresh].astype(np.float64)
+        ahead.rest[fresh] = used / passed * weights
+        self._seen = (at, ahead, so_far)
         return ahead, so_far
 
     def ahead(self, group: Key, at: datetime) -> Ahead | None:
@@ -221,7 +233,6 @@ class ForecastGauge:
             above=MICRO if used > limit else int(above * MICRO),
             exhausted=None if day is None else date.fromordinal(day),
             sure=bool(alone.sure[0]),
-            days_left=alone.rest.shape[1] - 1,
         )
 
     def past(self, group: Key, at: datetime) -> list[tuple[datetime, int]]:
@@ -234,6 +245,7 @@ class ForecastGauge:
 
     def forget(self, now: datetime) -> None:
         """Drop groups without usage on any day that is kept."""
+        self._seen = None
         self._days.forget(self._days.number(now))
         self._groups.forget()
 

@@ -154,6 +154,7 @@ class Gauging:
     def story(self, rule: Rule, group: Key, now: datetime) -> Story | None:
         """Return what there is to say of how the number of a group came about."""
         gauge = self._gauges.get(rule.id)
+        now -= rule.settle  # the time that it was read for
         if isinstance(gauge, SpikeGauge) and (excess := gauge.excess(group)):
             return stories.of_spike(gauge.rule, group, excess)
         if isinstance(gauge, MixGauge) and (moved := gauge.moved(group)):

@@ -12,7 +12,7 @@ from governor.core.gauges.history import Wanted
 from governor.core.gauges.mix_drift import MixGauge
 from governor.core.gauges.shared import EPOCH
 from governor.core.gauges.spike import SpikeGauge
-from governor.core.periods import BUCKET, Every
+from governor.core.periods import BUCKET
 from governor.core.picture import Line, Mark, Picture, Span, Style
 from governor.core.rules.budget import Budget
 from governor.core.rules.forecast import Forecast
@@ -21,12 +21,12 @@ from governor.core.rules.shared import Rule
 from governor.core.rules.spike import Spike
 from governor.core.scopes import Key
 from governor.loops.evaluate.ledger import Sources
+from governor.loops.evaluate.why import LOOKED_AHEAD
 
 SPIKE_HOURS: Final = 24 * 8
 MAX_CLASSES: Final = 6
 """Classes of a mix that are drawn, those with the greatest share; the rest is one line."""
 OTHERS: Final = "all others"
-_AHEAD: Final = (Every.WEEK, Every.MONTH)
 
 
 def picture_of(
@@ -38,7 +38,9 @@ def picture_of(
         lines, band = _of_spike(ledger, rule, only, at), ()
     elif isinstance(rule, MixDrift):
         lines, band = _of_mix(ledger, rule, only, group, at), ()
-    elif isinstance(rule, Forecast) or (isinstance(rule, Budget) and rule.calendar.every in _AHEAD):
+    elif isinstance(rule, Forecast) or (
+        isinstance(rule, Budget) and rule.calendar.every in LOOKED_AHEAD
+    ):
         return _of_outlook(ledger, rule, group, at, marks, why)
     elif isinstance(rule, Budget):
         lines, band = _of_budget(ledger, rule, only, at), ()
@@ -136,5 +138,5 @@ def _of_budget(
         np.add.at(used, places, block.amounts[rule.measure])
         added = np.cumsum(used).tolist()
         ends = [EPOCH + (cell + 1) * BUCKET for cell in cells.tolist()]
-        points += [(end, much) for end, much in zip(ends, added, strict=True) if end <= period.end]
+        points += [(min(end, at), much) for end, much in zip(ends, added, strict=True)]
     return [Line("used", Style.USED, tuple(points))]
