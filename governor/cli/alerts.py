@@ -72,7 +72,8 @@ def show_alert(alert: AlertId, config: ConfigFile = None, as_json: AsJson = Fals
         typer.echo(json.dumps(found))
         return
     group = ", ".join(f"{name}={value or '(none)'}" for name, value in found["group"].items())
-    typer.echo(f"{found['rule']} {group}: {found['level']}, {found['phase']}, {found['value']}")
+    named = f"{found['rule']}, {group}" if group else found["rule"]
+    typer.echo(f"{named}: {found['level']}, {found['phase']}, {found['value']}")
     for line in (*found["why"], *found["history"]):
         typer.echo(f"  {line}")
 

@@ -1,7 +1,7 @@
 """`governor forecast`: where the weeks and months of rules are heading."""
 
 import json
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlencode
 
 import typer
@@ -21,7 +21,10 @@ _COLUMNS: Final = {
     "limit": "limit",
     "passes": "passes it",
     "exhausted": "likely on",
+    "basis": "known by",
 }
+MAX_SHOWN: Final = 5
+"""Groups of a rule that are shown, those most likely to pass their limit; JSON has all."""
 
 
 def forecast(
@@ -43,5 +46,17 @@ def forecast(
     found = call(load(config).settings, "GET", path)
     if as_json:
         typer.echo(json.dumps(found))
-    else:
-        show(found, _COLUMNS, "no rule has a week or a month with usage")
+        return
+    shown = [row for rows in _by_rule(found).values() for row in rows[:MAX_SHOWN]]
+    show(shown, _COLUMNS, "no rule has a week or a month with usage")
+    if len(shown) < len(found):
+        typer.echo(f"and {len(found) - len(shown):,} more groups; --json shows all")
+
+
+def _by_rule(found: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of each rule with how they are known, those at most risk first."""
+    rules: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(found, key=lambda row: -row["amounts"]["above"]):
+        basis = "its past" if row["sure"] else "run-rate only"
+        rules.setdefault(row["rule"], []).append(row | {"basis": basis})
+    return rules

@@ -57,7 +57,9 @@ class Looking:
         found = self._state.alert(name)
         if found is None:
             return None
-        rule = self._evaluate().rules.get(found.key.rule)
+        evaluate = self._evaluate()
+        rule = evaluate.rules.get(found.key.rule)
+        live = {alert.key: amount for alert, amount in evaluate.alerts}
         history = self._state.history([found.key])
         return {
             "id": found.key.id,
@@ -65,7 +67,7 @@ class Looking:
             "group": _group(rule, found.key.group),
             "phase": found.phase.value,
             "level": str(found.level) if found.level else None,
-            "value": rule.text(found.amount) if rule else None,
+            "value": rule.text(live.get(found.key, found.amount)) if rule else None,
             "limit": rule.limit_text if rule else None,
             "fired_at": found.fired_at,
             "ended_at": found.ended_at,
