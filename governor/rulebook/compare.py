@@ -1,13 +1,17 @@
 """Two rulebooks compared by what they mean: what is new, gone, loosened, tightened, enforced."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any, Final
 
 from governor.core.routing import Route, Routing
 from governor.core.rules.budget import Budget
+from governor.core.rules.forecast import Forecast
+from governor.core.rules.mix_drift import MixDrift
 from governor.core.rules.ratio import Ratio
 from governor.core.rules.shared import Mode, Rule, Threshold, Throttle
+from governor.core.rules.spike import Spike
 
 _ORDER = tuple(Mode)
 _TIMED = {
@@ -16,6 +20,7 @@ _TIMED = {
     "settle": "settle",
     "on_no_data": "on_no_data",
     "on_error": "on_error",
+    "lookback": "lookback",
 }
 
 
@@ -93,7 +98,7 @@ def _changes(old: Rule, new: Rule) -> Iterator[Change]:
         yield Change(new.id, sense, f"for {old.hold} to {new.hold}")
     yield from _acts(old, new)
     for name, word in _TIMED.items():
-        before, after = getattr(old, name), getattr(new, name)
+        before, after = getattr(old, name, None), getattr(new, name, None)
         if before != after:
             yield Change(new.id, Sense.TIMING, f"{word} {before} to {after}")
     for name in ("owner", "summary", "runbook", "labels"):
@@ -103,30 +108,48 @@ def _changes(old: Rule, new: Rule) -> Iterator[Change]:
 
 def _limits(old: Rule, new: Rule) -> Iterator[Change]:
     """Yield what changed of what stands beside the thresholds."""
+    was, now = _limit(old), _limit(new)
+    if was is not None and now is not None and was != now:
+        yield Change(new.id, _sense(was, now), f"limit {old.limit_text} to {new.limit_text}")
     if isinstance(old, Budget) and isinstance(new, Budget):
-        if old.limit != new.limit:
-            text = f"limit {old.limit_text} to {new.limit_text}"
-            yield Change(new.id, _sense(old.limit, new.limit), text)
         if old.carries != new.carries:
             text = f"rollover {old.text(old.carries)} to {new.text(new.carries)}"
             yield Change(new.id, _sense(old.carries, new.carries), text)
         dated = [[(day, each.limit) for day, each in rule.later] for rule in (old, new)]
         if dated[0] != dated[1]:
             yield Change(new.id, Sense.OTHER_USAGE, "other amounts from later days on")
-    if isinstance(old, Ratio) and isinstance(new, Ratio):
-        yield from _guards(old, new)
-
-
-def _guards(old: Ratio, new: Ratio) -> Iterator[Change]:
-    for name in ("min_denominator", "min_numerator"):
-        before, after = getattr(old, name), getattr(new, name)
-        if before != after:
-            yield Change(new.id, _sense(before, after), f"guard {name} is another")
-    if old.max_age != new.max_age:
+    if isinstance(old, Ratio) and isinstance(new, Ratio) and old.max_age != new.max_age:
         yield Change(new.id, Sense.TIMING, f"guard max_age {old.max_age} to {new.max_age}")
+    for name, measured in _ASKED.get(type(new), {}).items():
+        before, after = (measured(rule) for rule in (old, new))
+        if before != after:
+            yield Change(new.id, _sense(before, after), f"{name} is another")
 
 
-def _sense(before: int, after: int) -> Sense:
+_ASKED: Final[Mapping[type[Rule], Mapping[str, Callable[[Any], float]]]] = {
+    Ratio: {
+        "guard min_denominator": lambda rule: rule.min_denominator,
+        "guard min_numerator": lambda rule: rule.min_numerator,
+    },
+    Spike: {
+        "sensitivity, or times,": lambda rule: rule.asked.score,
+        "guard min_increase": lambda rule: rule.asked.times,
+        "guard min_day_share": lambda rule: rule.asked.day_share,
+        "cool_down": lambda rule: rule.asked.cool_hours,
+    },
+    MixDrift: {
+        "guard min_requests": lambda rule: rule.min_requests,
+        "unlisted": lambda rule: not rule.tells_unlisted,
+    },
+    Forecast: {
+        "confidence": lambda rule: rule.confidence,
+        "min_history": lambda rule: rule.min_history.days,
+    },
+}
+"""What rules of a kind ask for before they tell: the more, the looser they are."""
+
+
+def _sense(before: float, after: float) -> Sense:
     return Sense.TIGHTENED if after < before else Sense.LOOSENED
 
 
@@ -170,12 +193,12 @@ def _levels(thresholds: Iterable[Threshold]) -> dict[str, Threshold]:
 
 def _amount(rule: Rule, threshold: Threshold) -> str:
     """Return a threshold as it is written, with what that is."""
-    share = "%" in threshold.at and isinstance(rule, Budget)
+    share = "%" in threshold.at and isinstance(rule, Budget | Forecast)
     return f"{threshold.at} ({rule.text(threshold.amount)})" if share else threshold.at
 
 
 def _limit(rule: Rule) -> int | None:
-    return rule.limit if isinstance(rule, Budget) else None
+    return rule.limit if isinstance(rule, Budget | Forecast) else None
 
 
 def _acts(old: Rule, new: Rule) -> Iterator[Change]:

@@ -335,6 +335,47 @@ def test_a_rehearsal_can_touch_nobody() -> None:
 
 # ------------------------------------------------------------------------- diff, formats, schema
 
+SPIKE = """\
+version: 1
+rules:
+  - id: feature-spike
+    kind: spike
+    owner: platform
+    summary: "{{ value }}"
+    per: [feature]
+    sensitivity: medium
+    guards: {min_increase: 50%}
+    cool_down: 12h
+    lookback: 42d
+    thresholds: [{at: 25 USD, level: warning}]
+"""
+MIX = """\
+version: 1
+rules:
+  - id: model-plan
+    kind: mix_drift
+    owner: ml
+    summary: "{{ value }}"
+    classes: {small: ["*-mini"], large: ["*-opus-*"]}
+    unlisted: fire
+    against: {target: {small: 60%, large: 40%}}
+    guards: {min_requests: 2000}
+    thresholds: [{at: 10pp, level: warning}]
+"""
+FORECAST = """\
+version: 1
+rules:
+  - id: month-ahead
+    kind: forecast
+    owner: finance
+    summary: "{{ value }} of {{ limit }}"
+    limit: 30000 USD
+    period: month
+    confidence: 80%
+    min_history: 14d
+    thresholds: [{at: 100%, level: warning}]
+"""
+
 
 def changes(old: str, new: str) -> list[tuple[Sense, str]]:
     """Return what a change of the rule means."""
@@ -372,6 +413,37 @@ def test_a_change_is_called_what_it_is(old: str, new: str, sense: Sense, text: s
     opposite = {Sense.LOOSENED: Sense.TIGHTENED, Sense.TIGHTENED: Sense.LOOSENED}
     back = [found for found, _ in changes(RULE.replace(old, new), RULE)]
     assert opposite.get(sense, sense) in back
+
+
+@pytest.mark.parametrize(
+    ("base", "old", "new", "sense"),
+    [
+        (SPIKE, "sensitivity: medium", "sensitivity: low", Sense.LOOSENED),
+        (SPIKE, "min_increase: 50%", "min_increase: 80%", Sense.LOOSENED),
+        (SPIKE, "cool_down: 12h", "cool_down: 6h", Sense.TIGHTENED),
+        (SPIKE, "at: 25 USD", "at: 10 USD", Sense.TIGHTENED),
+        (SPIKE, "lookback: 42d", "lookback: 60d", Sense.TIMING),
+        (
+            SPIKE,
+            "sensitivity: medium",
+            "baseline: {method: yesterday, times: 2x}",
+            Sense.OTHER_USAGE,
+        ),
+        (MIX, "min_requests: 2000", "min_requests: 500", Sense.TIGHTENED),
+        (MIX, "unlisted: fire", "unlisted: keep", Sense.LOOSENED),
+        (MIX, "small: 60%", "small: 55%", Sense.OTHER_USAGE),
+        (FORECAST, "limit: 30000 USD", "limit: 20000 USD", Sense.TIGHTENED),
+        (FORECAST, "confidence: 80%", "confidence: 90%", Sense.LOOSENED),
+        (FORECAST, "min_history: 14d", "min_history: 30d", Sense.LOOSENED),
+    ],
+)
+def test_a_change_of_a_rule_that_learns_is_one(base: str, old: str, new: str, sense: Sense) -> None:
+    """What it asks for, its plan, its limit: no change goes unnamed, and each but once."""
+    assert base.count(old) == 1
+    found = [each for each, _ in changes(base, base.replace(old, new))]
+    assert found[0] == sense
+    assert sense is Sense.OTHER_USAGE or len(found) == 1
+    assert changes(base, base) == []
 
 
 def test_new_enforcement_is_called_out() -> None:

@@ -46,7 +46,8 @@ class Spike(Rule):
     @property
     def meaning(self) -> str:
         """What is compared and of whom."""
-        parts = [self.measure, self.against, self.zone, *self.scope_meaning()]
+        wide = [] if self.against is Against.LEARNED else [str(self.wide)]
+        parts = [self.measure, self.against, self.zone, *wide, *self.scope_meaning()]
         return json.dumps([self.kind, *parts])
 
     def period(self, at: datetime) -> Period:  # noqa: ARG002  # the same at any time
