@@ -52,7 +52,7 @@ def drivers(before: Mapping[str, Use], after: Mapping[str, Use], scale: Decimal)
     """Return what drove the cost of two spans apart; `scale` is the length of `after` in `before`s.
 
     A model that one of the two does not know counts there with what its requests take in the
-    other: all that it adds is mix.
+    other: all that it adds is mix. Where one of the two holds nothing at all, all is volume.
     """
     models = sorted(before.keys() | after.keys())
     old, new = ([_Model.of(spans.get(name)) for name in models] for spans in (before, after))
@@ -64,6 +64,9 @@ def drivers(before: Mapping[str, Use], after: Mapping[str, Use], scale: Decimal)
     many = [sum((model.requests for model in models_of), Decimal(0)) for models_of in (old, new)]
     numbers = (_EXACT.multiply(many[0], scale), many[1])
     shares = [_shares(models_of) for models_of in (old, new)]
+    for empty, filled in ((0, 1), (1, 0)):
+        if not many[empty]:  # where nothing was used there is no mix that could differ
+            shares[empty] = shares[filled]
     values = {
         chosen: _cost(frozenset(chosen), numbers, shares, old, new)
         for size in range(len(FACTORS) + 1)

@@ -31,6 +31,7 @@ _SECOND: Final = timedelta(seconds=1)
 _DAY: Final = timedelta(days=1)
 DAYS_IN_HOURS: Final = 2
 """Up to so many days are written in hours."""
+MOST_SURE: Final = MICRO * 99 // 100
 _ALWAYS_SURE: Final = 8.0
 
 
@@ -124,14 +125,24 @@ def of_outlook(rule: Forecast | Budget, group: Key, ahead: Ahead, now: datetime)
     )
     name = f"{_name(rule.per, group)} is" if rule.per else "It is"
     sentence = f"{name} heading for {likely} (80% sure: {low} to {high}) of {limit}"
-    sentence += f"; the limit is passed with {_percent(ahead.above)} probability"
-    if ahead.exhausted is not None:
-        sentence += f", likely on {ahead.exhausted:%Y-%m-%d}"
+    if ahead.so_far > rule.limit:
+        sentence += "; the limit is passed already"
+    else:
+        sentence += f"; the limit is passed with {odds(ahead.above)} probability"
+        if ahead.exhausted is not None:
+            sentence += f", likely on {ahead.exhausted:%Y-%m-%d}"
     if not ahead.sure:
         sentence += "; little is known yet, so this is a run-rate"
     start = now - timedelta(days=DAYS_BEFORE)
     before = f"the {DAYS_BEFORE} days before these {DAYS_BEFORE}"
     return Story(f"{sentence}.", Spans(start - timedelta(days=DAYS_BEFORE), start, now, before))
+
+
+def odds(above: int) -> str:
+    """Write a probability in millionths; nothing that is to come is certain."""
+    if above > MOST_SURE:
+        return "over 99%"
+    return f"{above * 100 // MICRO}%" if above >= MICRO - MOST_SURE else "under 1%"
 
 
 def _name(per: Sequence[str], group: Key) -> str:

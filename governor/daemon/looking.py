@@ -21,8 +21,8 @@ from governor.core.rules.budget import Budget
 from governor.core.rules.forecast import Forecast
 from governor.core.rules.shared import Rule
 from governor.core.rules.spike import Spike
-from governor.core.rules.units import MICRO
 from governor.core.scopes import Key
+from governor.core.stories import odds
 from governor.daemon.explaining import moment
 from governor.documents.sections import suggestion
 from governor.loops.evaluate import Evaluate
@@ -191,7 +191,7 @@ def _ahead_row(rule: Budget | Forecast, group: Key, ahead: Ahead, now: datetime)
         "low": rule.text(ahead.low),
         "high": rule.text(ahead.high),
         "limit": rule.limit_text,
-        "passes": f"{ahead.above * 100 / MICRO:.0f}%",
+        "passes": "passed" if ahead.so_far > rule.limit else odds(ahead.above),
         "exhausted": ahead.exhausted,
         "sure": ahead.sure,
         "amounts": {

@@ -262,6 +262,16 @@ def test_a_new_model_is_mix() -> None:
     assert found.mix == 450 * NANO
 
 
+@given(USES)
+def test_out_of_nothing_all_is_volume(uses: Mapping[str, Use]) -> None:
+    """Where nothing was used before, or is any more, there is nothing that could be mix."""
+    after = same_prices(uses)
+    total = sum(use.cost for use in after.values())
+    for found, sign in ((drivers({}, after, Decimal(1)), 1), (drivers(after, {}, Decimal(1)), -1)):
+        assert (found.mix, found.tokens, found.price) == (0, 0, 0)
+        assert abs(found.volume - sign * total) <= 1
+
+
 def test_the_example_of_the_literature() -> None:
     """Two models, all four causes at once: the same from either end, with the sign turned."""
     before = {"a": Use(900, 9 * NANO, 9 * NANO), "b": Use(100, 10 * NANO, 10 * NANO)}
