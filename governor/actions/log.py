@@ -4,7 +4,7 @@ from typing import Final
 
 import structlog
 
-from governor.core.notifications import Notice
+from governor.core.bulletins import Bulletin
 
 _log = structlog.get_logger()
 
@@ -13,9 +13,11 @@ class Log:
     """Tells by the line `alert.told`; nothing can refuse it, and nothing is edited."""
 
     name: Final = "log"
+    apart: Final = True
 
-    def tell(self, notice: Notice, *, reference: str | None, unsure: bool) -> None:  # noqa: ARG002
+    def tell(self, bulletin: Bulletin) -> None:
         """Log how the alert stands; a line cannot be edited, so there is no reference."""
+        (notice,) = bulletin.notices
         _log.info(
             "alert.told",
             message=notice.message,

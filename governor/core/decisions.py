@@ -56,14 +56,3 @@ class Decisions:
     def __bool__(self) -> bool:
         parts = (self.alerts, self.lines, self.notices, self.directives, self.audit)
         return any((*parts, self.exemptions))
-
-
-@dataclass(frozen=True, slots=True)
-class DueMessage:
-    """A receiver's message that is behind: what to say, and what is known of earlier attempts."""
-
-    receiver: str
-    notice: Notice
-    reference: str | None
-    attempts: int
-    unsure: bool

@@ -102,9 +102,12 @@ class Telling:
 
     def addressed(self, notice: Notice) -> Notice:
         """Return a notice with its receivers."""
+        facts = facts_of(notice)
+        key = self.routing.grouping.key(facts, notice.message)
+        notice = replace(notice, together=notice.together or key)
         if notice.to is not None or not self.routing.routes:
             return notice
-        return replace(notice, to=self.routing.receivers_for(facts_of(notice), self.everybody))
+        return replace(notice, to=self.routing.receivers_for(facts, self.everybody))
 
     def mutes(self, notice: Notice, now: datetime, firing: Firing) -> list[str]:
         """Return what holds a notice back."""
@@ -225,7 +228,7 @@ class Draft:
         """Return a notice with who is told; None where it is held back, which no end is."""
         if notice.resolved is not None:
             self.told.add(alert.key)
-            return replace(notice, to=())
+            return self._telling.addressed(replace(notice, to=()))
         if self._telling.mutes(notice, self._now, firing):
             self.held.add(alert.key)
             return None

@@ -13,6 +13,7 @@ from typing import Final
 from governor.core.alerts import Alert, Ending, Transition, What
 from governor.core.periods import ALWAYS
 from governor.core.rules.shared import Level, Mode, Rule
+from governor.core.rules.units import Unit
 
 MAX_TEXT_CHARACTERS: Final = 500
 PLACEHOLDERS: Final = ("value", "limit", "percent", "level", "rule", "owner", "period")
@@ -29,7 +30,9 @@ class Notice:
     message. `resolved` is why it is over, None while it is open. `throttles` are plain lines of
     what is being slowed, `history` one line for each threshold crossed. `to` are the receivers that
     are to be told, None for all; those that were told of its message before are told in any case.
-    `why` is a sentence on how it came about, and lines of detail.
+    `why` is a sentence on how it came about, and lines of detail. Notices that have `together` in
+    common share a message where a receiver takes several in one; `weight` is what is at stake, in
+    nano-dollars, 0 where that is not money.
     """
 
     message: str
@@ -57,6 +60,8 @@ class Notice:
     kind: str = ""
     to: tuple[str, ...] | None = None
     why: str | None = None
+    together: str = ""
+    weight: int = 0
 
 
 def notice_of(
@@ -109,6 +114,7 @@ def notice_of(
         labels=tuple(rule.labels.items()),
         kind=rule.kind,
         why=alert.why,
+        weight=alert.amount if rule.unit is Unit.COST else 0,
     )
 
 

@@ -5,9 +5,11 @@ that was told of an alert is told that it is over. What was held back is told wh
 back any more and it still lasts.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
+from types import MappingProxyType
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -25,6 +27,8 @@ Facts = Mapping[str, str | None]
 _ANOTHER: Final = 2
 """Alerts that are kept as a reason: itself, and another one."""
 
+ALERT: Final = "alert"
+"""In `Grouping.by`: each alert is for itself."""
 FACTS: Final = ("rule", "owner", "kind", "level", "mode")
 
 
@@ -34,6 +38,39 @@ class SlackChannel:
 
     name: str
     channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """What is told together, and how often; used for receivers whose messages can be edited.
+
+    Alerts with the same facts `by` share a message; `ALERT` is one of its own for each. It waits so
+    long for others before it is posted, and there is so much time between two edits; a rise and the
+    end are told at once. `repeat` is after how long it is said again, by level. More groups than
+    `storm` that begin in a minute share one message; None for never.
+    """
+
+    by: tuple[str, ...] = ("rule",)
+    wait: timedelta = timedelta(seconds=5)
+    update: timedelta = timedelta(seconds=5)
+    repeat: Mapping[Level, timedelta] = field(
+        default_factory=lambda: MappingProxyType(
+            {Level.CRITICAL: timedelta(hours=4), Level.WARNING: timedelta(days=1)}
+        )
+    )
+    storm: int | None = 10
+
+    def key(self, facts: Facts, alert: str) -> str:
+        """Return what is the same for alerts that belong together."""
+        if ALERT in self.by:
+            return alert
+        return json.dumps([facts.get(name) for name in self.by], ensure_ascii=False)
+
+
+APART: Final = Grouping(
+    by=(ALERT,), wait=timedelta(0), update=timedelta(0), repeat=MappingProxyType({}), storm=None
+)
+"""Each alert for itself, at once: for receivers that group by themselves, and for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +183,7 @@ class Routing:
     inhibitions: tuple[Inhibition, ...] = ()
     quiets: tuple[QuietHours, ...] = ()
     silences: tuple[Silence, ...] = ()
+    grouping: Grouping = field(default_factory=Grouping)
 
     def matched(self, facts: Facts) -> list[Route]:
         """Return the routes that decide, in order."""

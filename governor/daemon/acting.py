@@ -13,6 +13,7 @@ import structlog
 
 from governor import telemetry
 from governor.adapters.control import Call, Caller, Control, Orders, Route
+from governor.adapters.duckdb.outbox import Outbox
 from governor.adapters.duckdb.state import State
 from governor.adapters.kafka.connection import Connection
 from governor.adapters.kafka.directives import (
@@ -98,9 +99,16 @@ class Acting:
             lambda call, *words: self._audit(call.caller, *words),
         )
         self._rerate = Rerate(pricing, ask=ingest.ask, now=now)
+        outbox = Outbox(state.store)
         self._telling = Telling(
             receivers,
-            make=lambda receiver: Deliver(receiver, state, ask=ingest.ask, now=now),
+            make=lambda receiver: Deliver(
+                receiver,
+                outbox,
+                ask=ingest.ask,
+                now=now,
+                grouping=lambda: judging.evaluate.routing.grouping,
+            ),
             channel=partial(channel_of, settings),
         )
         self._telling.check(judging.evaluate.routing)

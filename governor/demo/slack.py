@@ -1,7 +1,8 @@
 """A local Slack: Web API and incoming webhook over HTTP, strict as Slack, with faults to order.
 
 For `governor demo` and tests. It listens on loopback only and knows `auth.test`,
-`chat.postMessage`, `chat.update` and `conversations.history`; any other method is refused.
+`chat.postMessage`, `chat.update`, `conversations.history` and `conversations.replies`; any other
+method is refused.
 """
 
 import json
@@ -124,8 +125,13 @@ class SlackStandIn:
 
     @property
     def messages(self) -> dict[str, tuple[Message, ...]]:
-        """A copy of what stands in each channel, oldest first."""
+        """A copy of what stands in each channel, oldest first, less what is in threads."""
         return self._workspace.messages()
+
+    @property
+    def replies(self) -> dict[str, tuple[Message, ...]]:
+        """A copy of what stands in threads of each channel, oldest first."""
+        return self._workspace.replies()
 
     @property
     def calls(self) -> tuple[Call, ...]:

@@ -4,8 +4,8 @@ import copy
 import hmac
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from governor.demo.slack_limits import SlackError, message_of
@@ -29,11 +29,16 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it stands in its channel, with all it said before; `author` bot or webhook."""
+    """A message as it stands in its channel, with all it said before; `author` bot or webhook.
+
+    `thread` is the ts of the message it is below, `broadcast` whether it is in the channel too.
+    """
 
     ts: str
     author: str
     versions: tuple[Version, ...]
+    thread: str | None = None
+    broadcast: bool = False
 
     @property
     def now(self) -> Version:
@@ -67,10 +72,17 @@ class Workspace:
         self._allowance: dict[str, tuple[float, float]] = {}
 
     def messages(self) -> dict[str, tuple[Message, ...]]:
-        """Return a copy of what stands in each channel, oldest first."""
+        """Return a copy of what stands in each channel, oldest first, less what is in threads."""
+        return self._copied(lambda message: message.thread is None)
+
+    def replies(self) -> dict[str, tuple[Message, ...]]:
+        """Return a copy of what stands in threads of each channel, oldest first."""
+        return self._copied(lambda message: message.thread is not None)
+
+    def _copied(self, which: Callable[[Message], bool]) -> dict[str, tuple[Message, ...]]:
         with self._lock:
             return {
-                channel: tuple(copy.deepcopy(list(messages.values())))
+                channel: tuple(copy.deepcopy([m for m in messages.values() if which(m)]))
                 for channel, messages in self._channels.items()
             }
 
@@ -86,6 +98,7 @@ class Workspace:
             "chat.postMessage": self._post_message,
             "chat.update": self._update,
             "conversations.history": self._history,
+            "conversations.replies": self._replies,
         }
         if method not in methods:
             raise SlackError("unknown_method", req_method=method)
@@ -112,8 +125,18 @@ class Workspace:
     def _post_message(self, arguments: Arguments) -> dict[str, Any]:
         channel = self._permitted(arguments, "chat:write")
         text, blocks, metadata = message_of(arguments)
+        thread = arguments.get("thread_ts")
+        known = self._channels[channel].get(str(thread))
+        if thread is not None and (known is None or known.thread is not None):
+            raise SlackError("thread_not_found")
         self._take_turn(channel)
-        stored = self._store(channel, "bot", Version(text, tuple(blocks or ()), metadata))
+        stored = self._store(
+            channel,
+            "bot",
+            Version(text, tuple(blocks or ()), metadata),
+            thread=None if thread is None else str(thread),
+            broadcast=_flag(arguments.get("reply_broadcast")),
+        )
         return {"channel": channel, "ts": stored.ts, "message": _shown(stored, with_metadata=True)}
 
     def _update(self, arguments: Arguments) -> dict[str, Any]:
@@ -130,30 +153,22 @@ class Workspace:
             known.now.blocks if blocks is None else tuple(blocks),
             known.now.metadata if metadata is None else metadata,
         )
-        self._channels[channel][ts] = Message(ts, known.author, (*known.versions, version))
+        self._channels[channel][ts] = replace(known, versions=(*known.versions, version))
         return {"channel": channel, "ts": ts, "text": text}
 
     def _history(self, arguments: Arguments) -> dict[str, Any]:
         channel = self._permitted(arguments, "channels:history")
-        limit = _whole(arguments.get("limit", 100), "invalid_limit")
-        if not 1 <= limit <= MAX_PAGE:
-            raise SlackError("invalid_limit")
-        oldest = _microseconds(arguments.get("oldest", 0), "invalid_ts_oldest")
-        before = _whole(arguments.get("cursor") or 10**18, "invalid_cursor")
-        inside = [
-            message
-            for message in reversed(self._channels[channel].values())
-            if oldest < _microseconds(message.ts, "internal_error") < before
-        ]
-        page = inside[:limit]
-        more = len(inside) > limit
-        cursor = str(_microseconds(page[-1].ts, "internal_error")) if more else ""
-        with_metadata = str(arguments.get("include_all_metadata", "")).lower() in ("1", "true")
-        return {
-            "messages": [_shown(message, with_metadata=with_metadata) for message in page],
-            "has_more": more,
-            "response_metadata": {"next_cursor": cursor},
-        }
+        stand = [m for m in self._channels[channel].values() if m.thread is None or m.broadcast]
+        return _page(list(reversed(stand)), arguments)
+
+    def _replies(self, arguments: Arguments) -> dict[str, Any]:
+        channel = self._permitted(arguments, "channels:history")
+        ts = str(arguments.get("ts", ""))
+        if ts not in self._channels[channel]:
+            raise SlackError("thread_not_found")
+        return _page(
+            [m for m in self._channels[channel].values() if ts in {m.ts, m.thread}], arguments
+        )
 
     def _permitted(self, arguments: Arguments, scope: str) -> str:
         """Return the channel of a call that the token may make."""
@@ -175,15 +190,46 @@ class Workspace:
         if left < 1:
             raise SlackError("ratelimited")
 
-    def _store(self, channel: str, author: str, version: Version) -> Message:
+    def _store(
+        self,
+        channel: str,
+        author: str,
+        version: Version,
+        *,
+        thread: str | None = None,
+        broadcast: bool = False,
+    ) -> Message:
         self._last_ts = max(self._last_ts + 1, int(self._clock() * MICROSECONDS))
         seconds, microseconds = divmod(self._last_ts, MICROSECONDS)
-        message = Message(f"{seconds}.{microseconds:06d}", author, (version,))
+        ts = f"{seconds}.{microseconds:06d}"
+        message = Message(ts, author, (version,), thread, broadcast)
         messages = self._channels[channel]
         messages[message.ts] = message
         if len(messages) > MAX_KEPT:
             del messages[next(iter(messages))]
         return message
+
+
+def _page(found: Sequence[Message], arguments: Arguments) -> dict[str, Any]:
+    """Return a page of messages that are in order, and where the next begins."""
+    limit = _whole(arguments.get("limit", 100), "invalid_limit")
+    if not 1 <= limit <= MAX_PAGE:
+        raise SlackError("invalid_limit")
+    oldest = _microseconds(arguments.get("oldest", 0), "invalid_ts_oldest")
+    start = _whole(arguments.get("cursor") or 0, "invalid_cursor")
+    inside = [m for m in found if oldest < _microseconds(m.ts, "internal_error")]
+    page = inside[start : start + limit]
+    more = len(inside) > start + limit
+    with_metadata = _flag(arguments.get("include_all_metadata"))
+    return {
+        "messages": [_shown(message, with_metadata=with_metadata) for message in page],
+        "has_more": more,
+        "response_metadata": {"next_cursor": str(start + limit) if more else ""},
+    }
+
+
+def _flag(value: Any) -> bool:
+    return str(value if value is not None else "").lower() in ("1", "true")
 
 
 def _shown(message: Message, *, with_metadata: bool) -> dict[str, Any]:

@@ -27,6 +27,12 @@ RULES: Final = Path(__file__).parents[2] / "rules"
 STORE_NAME: Final = "governor.duckdb"
 SETTINGS_NAME: Final = "governor.yaml"
 RULES_NAME: Final = "rules"
+ROUTING_NAME: Final = "routing.yaml"
+ROUTING: Final = """\
+# An evening passes in a minute here, so nothing waits for company before it is told.
+version: 1
+grouping: {wait: 0s, update: 0s}
+"""
 READY_TIMEOUT_S: Final = 60.0
 TICK_S: Final = 0.1
 
@@ -119,6 +125,7 @@ def _copy_rules(folder: Path) -> None:
     folder.mkdir()
     for file in files:
         shutil.copyfile(file, folder / file.name)
+    (folder / ROUTING_NAME).write_text(ROUTING)
 
 
 def _write_settings(

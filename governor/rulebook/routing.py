@@ -22,10 +22,11 @@ from governor.core.scopes import DIMENSIONS, Condition, Scope
 from governor.documents import Document, Node, Problem
 from governor.documents.sections import Read, Report, Section, choice, listed, suggestion
 from governor.documents.texts import identifier, line
+from governor.rulebook.grouping import read_grouping
 from governor.rulebook.scope import EVERYTHING, conditions
 from governor.rulebook.values import MAX_NAME_CHARACTERS, MAX_TEXT_CHARACTERS, zone
 
-KEYS: Final = ("version", "receivers", "routes", "inhibit", "quiet", "silences")
+KEYS: Final = ("version", "receivers", "routes", "grouping", "inhibit", "quiet", "silences")
 BUILT_IN: Final = (LOG, "slack")
 MAX_ITEMS: Final = 100
 MAX_SILENCES: Final = 1_000
@@ -68,6 +69,7 @@ def read_routing(document: Document, labels: Collection[str]) -> RoutingFile:
             inhibitions=_each(top, "inhibit", lambda node: _inhibition(node, report, known)),
             quiets=_each(top, "quiet", lambda node: _quiet(node, report, known)),
             silences=_each(top, "silences", lambda node: _silence(node, report, known)),
+            grouping=read_grouping(top, known),
         )
         _check_receivers(top, routing)
         _check_cycles(top, routing)

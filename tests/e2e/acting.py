@@ -21,6 +21,13 @@ TOKENS_A_USD = 400_000
 """Input tokens of gpt-4o that cost one dollar, at 2.50 USD a million."""
 
 
+AT_ONCE = """
+version: 1
+grouping: {by: [alert], wait: 0s, update: 0s, storm: never}
+"""
+"""Each alert is told by itself and at once; tests of grouping write a routing of their own."""
+
+
 def usage(
     tokens: int = TOKENS_A_USD, *, at: datetime | None = None, **fields: Any
 ) -> dict[str, Any]:
@@ -70,6 +77,7 @@ class Stage:
             gate__port=0,
         )
         (self.folder / "rules").mkdir(exist_ok=True)
+        self.rules(AT_ONCE, "routing.yaml")
 
     @property
     def store(self) -> Path:

@@ -9,6 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from governor.adapters.duckdb.file import FileOptions
 from governor.adapters.duckdb.state import State
 from governor.adapters.duckdb.store import Store
@@ -161,7 +163,11 @@ class Site:
 
     def owed(self, receiver: str = "slack") -> list[Notice]:
         """Return what a receiver is to be told now."""
-        return [m.notice for m in self.state.due(receiver, self.clock.now, 10_000)]
+        found = self.ask(
+            f"SELECT body FROM messages WHERE receiver = '{receiver}' AND told < wanted"
+            " ORDER BY wanted_at, message"
+        )
+        return [msgspec.json.decode(body, type=Notice) for (body,) in found]
 
     def standing(self) -> list[Directive]:
         """Return the directives that throttle."""

@@ -7,17 +7,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from governor.adapters.duckdb.state import MAX_ERROR_CHARACTERS, State
+from governor.adapters.duckdb.outbox import MAX_ERROR_CHARACTERS, Outbox
+from governor.adapters.duckdb.state import State
 from governor.adapters.duckdb.store import Store
 from governor.core.alerts import AlertKey, Transition, What
+from governor.core.bulletins import Bulletin
 from governor.core.decisions import AuditRow, Decisions, Line
 from governor.core.directives import Directive, Effect
 from governor.core.errors import PermanentError, TransientError
 from governor.core.notifications import Notice
 from governor.core.periods import Period
+from governor.core.routing import Grouping
 from governor.core.rules.shared import Level, Mode
 from governor.loops.deliver import (
     FIRST_RETRY_S,
@@ -108,10 +112,13 @@ class Scripted:
     clock: Clock
     answers: list[BaseException | Callable[[], str] | None] = field(default_factory=list)
     name: str = "slack"
+    apart: bool = True
     calls: list[Call] = field(default_factory=list)
 
-    def tell(self, notice: Notice, *, reference: str | None, unsure: bool) -> str | None:
-        self.calls.append(Call(self.clock.at_s, notice, reference, unsure))
+    def tell(self, bulletin: Bulletin) -> str | None:
+        (notice,) = bulletin.notices
+        call = Call(self.clock.at_s, notice, bulletin.reference, bulletin.unsure)
+        self.calls.append(call)
         answer = self.answers.pop(0) if self.answers else lambda: f"post-{notice.message}"
         if isinstance(answer, BaseException):
             raise answer
@@ -130,8 +137,10 @@ class Desk:
 
     path: Path
     clock: Clock = field(default_factory=Clock)
+    grouping: Grouping = field(default_factory=Grouping)
     store: Store = field(init=False)
     state: State = field(init=False)
+    outbox: Outbox = field(init=False)
 
     def __post_init__(self) -> None:
         self.path.write_bytes(begun_file())
@@ -140,6 +149,7 @@ class Desk:
     def _open(self) -> None:
         self.store = opened(self.path, PRICES)
         self.state = State(self.store, self.clock.now)
+        self.outbox = Outbox(self.store)
 
     def restart(self) -> None:
         self.store.close()
@@ -148,8 +158,10 @@ class Desk:
     def want(self, *notices: Notice, receivers: Sequence[str] = ("slack",)) -> None:
         self.state.commit(self.state.decided + 1, Decisions(notices=notices), receivers)
 
-    def deliver(self, receiver: Scripted) -> Deliver:
-        return Deliver(receiver, self.state, ask=lambda call: call(), now=self.clock.now)
+    def deliver(self, receiver: Any, ask: Any = lambda call: call()) -> Deliver:
+        return Deliver(
+            receiver, self.outbox, ask=ask, now=self.clock.now, grouping=lambda: self.grouping
+        )
 
     def run(self, receiver: Scripted, for_s: float = 2.0, rest_s: float = 0.001) -> Deliver:
         """Deliver for some time of the clock."""
@@ -182,7 +194,7 @@ def test_a_message_is_told_once(desk: Desk) -> None:
     assert receiver.calls == [Call(0.0, FIRST, None, unsure=False)]
     assert deliver.trouble is None
     assert deliver.name == "slack"
-    assert desk.state.undelivered() == {}
+    assert desk.outbox.undelivered() == {}
 
 
 def test_edits_collapse_to_the_newest(desk: Desk) -> None:
@@ -251,7 +263,7 @@ def test_a_stop_leaves_the_rest_for_the_next_start(desk: Desk) -> None:
     receiver = Scripted(desk.clock, [stopping])
     desk.deliver(receiver).run(stop)
     assert len(receiver.calls) == 1
-    assert desk.state.undelivered() == {"slack": 1}
+    assert desk.outbox.undelivered() == {"slack": 1}
     desk.run(receiver)
     assert [call.unsure for call in receiver.calls] == [False, False]
 
@@ -269,11 +281,11 @@ def test_a_receiver_that_raises_leaves_the_message_due(desk: Desk, error: BaseEx
     except Crash:
         assert isinstance(error, Crash)
     assert desk.one("SELECT told FROM messages") == 0
-    assert desk.state.undelivered() == {"slack": 1}
+    assert desk.outbox.undelivered() == {"slack": 1}
     desk.restart()
     desk.run(receiver, for_s=2 * REFUSED_RETRY_S, rest_s=10.0)
     assert [call.notice for call in receiver.calls] == [FIRST, FIRST]
-    assert desk.state.undelivered() == {}
+    assert desk.outbox.undelivered() == {}
 
 
 def test_a_wait_that_is_asked_for_holds_for_the_receiver(desk: Desk) -> None:
@@ -324,9 +336,9 @@ def test_back_off_begins_anew_after_a_success(desk: Desk) -> None:
 def test_a_message_that_fails_does_not_hold_up_the_others(desk: Desk) -> None:
     """The others have their turn while one is backed off."""
     desk.want(FIRST, OTHER)
-    receiver = Scripted(desk.clock, [AWAY, AWAY])
+    receiver = Scripted(desk.clock, [AWAY])
     desk.run(receiver, for_s=10.0)
-    assert [call.notice.rule for call in receiver.calls] == ["cap", "cap", "other", "cap"]
+    assert [call.notice.rule for call in receiver.calls] == ["cap", "other", "cap"]
 
 
 def test_a_refusal_is_retried_late_and_said(desk: Desk) -> None:
@@ -341,24 +353,14 @@ def test_a_refusal_is_retried_late_and_said(desk: Desk) -> None:
     assert deliver.trouble is None
 
 
-def test_a_change_is_told_at_once_after_a_refusal(desk: Desk) -> None:
-    """News do not wait for the retry of what they replace."""
-    desk.want(FIRST)
-    receiver = Scripted(desk.clock, [GONE])
-    desk.run(receiver)
-    desk.want(WORSE)
-    desk.run(receiver)
-    assert [call.notice for call in receiver.calls] == [FIRST, WORSE]
-
-
 def test_why_is_stored_and_shortened(desk: Desk) -> None:
     """The last error stands in the row, cut to its limit, until the message is told."""
     desk.want(FIRST)
     receiver = Scripted(desk.clock, [PermanentError("no " * 1_000)])
     desk.run(receiver, for_s=0.0)
-    assert desk.one("SELECT length(last_error) FROM messages") == MAX_ERROR_CHARACTERS
+    assert desk.one("SELECT length(last_error) FROM threads") == MAX_ERROR_CHARACTERS
     desk.run(receiver, for_s=REFUSED_RETRY_S, rest_s=10.0)
-    assert desk.one("SELECT count(last_error) FROM messages") == 0
+    assert desk.one("SELECT count(last_error) FROM threads") == 0
 
 
 def test_a_bug_of_a_receiver_does_not_end_the_loop(desk: Desk) -> None:
@@ -405,10 +407,10 @@ def test_a_store_that_is_away_is_waited_for(desk: Desk) -> None:
             raise TransientError("the store is busy")
         return call()
 
-    deliver = Deliver(receiver, desk.state, ask=ask, now=desk.clock.now)  # type: ignore[arg-type]
+    deliver = desk.deliver(receiver, ask)
     deliver.run(Pace(desk.clock, 3.0))
     assert [call.unsure for call in receiver.calls] == [False, True]
-    assert desk.state.undelivered() == {}
+    assert desk.outbox.undelivered() == {}
 
 
 # ---------------------------------------------------------------------------------- receivers
@@ -421,6 +423,7 @@ class Stuck:
     release: threading.Event
     entered: threading.Event = field(default_factory=threading.Event)
     name: str = "stuck"
+    apart: bool = True
 
     def tell(self, *_: object, **__: object) -> str | None:
         self.entered.set()
@@ -434,6 +437,7 @@ class Quick:
 
     told: threading.Event = field(default_factory=threading.Event)
     name: str = "quick"
+    apart: bool = True
 
     def tell(self, *_: object, **__: object) -> str | None:
         self.told.set()
@@ -446,18 +450,16 @@ def test_receivers_do_not_hold_up_one_another(desk: Desk) -> None:
     stop, release, calls = threading.Event(), threading.Event(), Calls()
     stuck, quick = Stuck(release), Quick()
     threads = [
-        threading.Thread(
-            target=Deliver(one, desk.state, ask=calls.ask, now=desk.clock.now).run, args=(stop,)
-        )
+        threading.Thread(target=desk.deliver(one, calls.ask).run, args=(stop,))
         for one in (stuck, quick)
     ]
     for thread in threads:
         thread.start()
     try:
         assert answering(calls, lambda: stuck.entered.is_set() and quick.told.is_set())
-        assert answering(calls, lambda: desk.state.undelivered() == {"stuck": 1})
+        assert answering(calls, lambda: desk.outbox.undelivered() == {"stuck": 1})
         release.set()
-        assert answering(calls, lambda: desk.state.undelivered() == {})
+        assert answering(calls, lambda: desk.outbox.undelivered() == {})
     finally:
         release.set()
         stop.set()
@@ -482,7 +484,7 @@ def test_each_receiver_is_owed_its_own(desk: Desk) -> None:
     """What one was told and the reference it gave say nothing of the other."""
     desk.want(FIRST, receivers=("slack", "log"))
     desk.run(Scripted(desk.clock, [lambda: "post"]))
-    assert desk.state.undelivered() == {"log": 1}
+    assert desk.outbox.undelivered() == {"log": 1}
     log = Scripted(desk.clock, name="log")
     desk.run(log)
     assert [(call.reference, call.unsure) for call in log.calls] == [(None, False)]

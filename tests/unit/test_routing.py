@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from governor.cli import app
 from governor.core.errors import ConfigError
-from governor.core.routing import Facts, Inhibition, QuietHours, Routing, Silence
+from governor.core.routing import APART, Facts, Grouping, Inhibition, QuietHours, Routing, Silence
 from governor.core.rules.shared import Level
 from governor.core.scopes import Condition, Scope
 from governor.daemon.telling import Telling
@@ -109,12 +109,30 @@ def test_it_is_read_with_the_rules() -> None:
         ("until: 2026-03-02T12:00:00Z", "until: tomorrow", "20:39: until='tomorrow': must be a"),
         ("growth: {slack", "slack: {slack", "3:3: receiver='slack': is always there"),
         ("    to: [oncall]\n", "    to: [growth]\n", "4:3: receiver 'oncall': no route names"),
+        ("quiet:", "grouping: {by: [ownr]}\nquiet:", "17:17: by='ownr': is no fact of an alert (d"),
+        ("quiet:", "grouping: {wait: 5}\nquiet:", "17:18: wait=5: "),
+        ("quiet:", "grouping: {wait: 2h}\nquiet:", "17:18: wait='2h': is longer than 1h; people"),
+        ("quiet:", "grouping: {repeat: {crit: 1h}}\nquiet:", "17:21: unknown key 'crit' (did you"),
+        ("quiet:", "grouping: {repeat: {info: 5s}}\nquiet:", "17:27: info='5s': is shorter than"),
+        ("quiet:", "grouping: {storm: 0}\nquiet:", "17:19: storm=0: "),
     ],
 )
 def test_what_is_wrong_is_told(old: str, new: str, message: str) -> None:
     """With its place and what to write."""
     found = [str(problem) for problem in wrong(old, new)]
     assert any(each.startswith(f"rules/routing.yaml:{message}") for each in found), found
+
+
+def test_grouping_is_read() -> None:
+    """What is not said keeps its default."""
+    said = (
+        "grouping: {by: [owner, area], wait: 0s, repeat: {critical: never}, storm: never}\nquiet:"
+    )
+    assert wrong("quiet:", said) == []
+    found = load(Path("rules")).routing.grouping
+    assert (found.by, found.wait, found.storm) == (("owner", "area"), timedelta(0), None)
+    assert found.update == Grouping().update
+    assert found.repeat == {Level.WARNING: timedelta(days=1)}
 
 
 def test_inhibitions_that_hide_each_other() -> None:
@@ -304,12 +322,14 @@ def test_threads_come_and_go(tmp_path: Path) -> None:
     """Each receiver has one; another channel is another; a name nobody has is refused."""
 
     class Mute:
+        apart = True
+
         def __init__(self, name: str) -> None:
             self.name = name
 
     class Idle:
-        def due(self, *_: object) -> list[object]:
-            return []
+        def owed(self, *_: object, **__: object) -> tuple[list[object], list[object], int]:
+            return [], [], 0
 
     routing = load(Path("rules")).routing
     made: list[str] = []
@@ -317,7 +337,13 @@ def test_threads_come_and_go(tmp_path: Path) -> None:
     def make(receiver: Mute) -> Deliver:
         made.append(receiver.name)
         ask = lambda call: call()  # noqa: E731
-        return Deliver(receiver, Idle(), ask=ask, now=lambda: NOON)  # type: ignore[arg-type]
+        return Deliver(
+            receiver,  # type: ignore[arg-type]
+            Idle(),  # type: ignore[arg-type]
+            ask=ask,
+            now=lambda: NOON,
+            grouping=lambda: APART,
+        )
 
     telling = Telling(
         [Mute("log"), Mute("slack")],  # type: ignore[list-item]

@@ -30,6 +30,7 @@ from governor.core.notifications import Notice, rejection_notice
 from governor.core.rules.shared import Level, Mode
 from governor.demo.slack import CHANNEL, TOKEN, WEBHOOK, Fault, SlackStandIn
 from governor.demo.slack_limits import texts
+from tests.unit.told import one
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 NOTICE = Notice(
@@ -99,7 +100,7 @@ def test_an_alert_is_one_message_from_first_to_last(slack: SlackStandIn, bot: Sl
     """Worse and over are edits of the message that was posted first."""
     reference = None
     for notice in (NOTICE, WORSE, OVER):
-        reference = bot.tell(notice, reference=reference, unsure=False)
+        reference = bot.tell(one(notice, reference=reference))
     (message,) = slack.messages[CHANNEL]
     assert reference == f"{CHANNEL}:{message.ts}"
     headers = [version.blocks[0]["text"]["text"] for version in message.versions]
@@ -110,7 +111,7 @@ def test_an_alert_is_one_message_from_first_to_last(slack: SlackStandIn, bot: Sl
     ]
     assert message.now.metadata == {
         "event_type": "governor_alert",
-        "event_payload": {"message": NOTICE.message, "revision": 3},
+        "event_payload": {"thread": NOTICE.message, "serial": 3},
     }
     assert "the period ended" in said(message.now.blocks)
     assert "Slowed down" not in said(message.now.blocks)
@@ -118,7 +119,7 @@ def test_an_alert_is_one_message_from_first_to_last(slack: SlackStandIn, bot: Sl
 
 def test_a_message_says_what_people_need(slack: SlackStandIn, bot: SlackBot) -> None:
     """Amounts, bar, group, period, history, throttles, owner, runbook, and where to ask on."""
-    bot.tell(NOTICE, reference=None, unsure=False)
+    bot.tell(one(NOTICE))
     (message,) = slack.messages[CHANNEL]
     blocks = said(message.now.blocks)
     for text in (
@@ -182,7 +183,7 @@ def test_every_fault_is_later_or_a_task_for_people(
     hook = SlackWebhook(url=slack.webhook_url, timeout_s=0.5)
     for receiver in (bot_at(slack, timeout_s=0.5), hook):
         with pytest.raises(GovernorError) as raised:
-            receiver.tell(NOTICE, reference=None, unsure=False)
+            receiver.tell(one(NOTICE))
         assert isinstance(raised.value, expected)
         assert getattr(raised.value, "retry_after_s", None) == retry_after_s
     outcomes = [call.outcome for call in slack.calls if call.method == "chat.postMessage"]
@@ -204,13 +205,13 @@ def test_a_refusal_says_what_to_do(
     """The message of a permanent error names Slack's word and the remedy."""
     slack.fail_next(Fault.REFUSED, error=error)
     with pytest.raises(PermanentError, match=f"{error}; .*{remedy}"):
-        bot.tell(NOTICE, reference=None, unsure=False)
+        bot.tell(one(NOTICE))
 
 
 def test_a_missing_scope_is_named() -> None:
     """Who forgot a scope is told which."""
     with SlackStandIn(scopes=()) as slack, pytest.raises(PermanentError, match="scope chat:write"):
-        bot_at(slack).tell(NOTICE, reference=None, unsure=False)
+        bot_at(slack).tell(one(NOTICE))
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -218,9 +219,9 @@ def test_a_slack_that_is_down_is_later(slack: SlackStandIn, bot: SlackBot, *, cl
     """Nothing is lost while Slack is away: the same call works when it is back."""
     slack.down(closed=closed)
     with pytest.raises(TransientError, match=r"127\.0\.0\.1"):
-        bot.tell(NOTICE, reference=None, unsure=False)
+        bot.tell(one(NOTICE))
     slack.up()
-    bot.tell(NOTICE, reference=None, unsure=True)
+    bot.tell(one(NOTICE, unsure=True))
     assert len(slack.messages[CHANNEL]) == 1
 
 
@@ -228,11 +229,11 @@ def test_a_slack_that_is_down_is_later(slack: SlackStandIn, bot: SlackBot, *, cl
 def test_a_lost_reply_does_not_post_twice(slack: SlackStandIn, fault: Fault) -> None:
     """After an attempt with unknown end the message is looked for, found and edited."""
     bot = bot_at(slack, timeout_s=0.5)
-    bot.tell(replace(NOTICE, message="another:1"), reference=None, unsure=False)
+    bot.tell(one(replace(NOTICE, message="another:1")))
     slack.fail_next(fault, method="chat.postMessage", delay_s=5)
     with pytest.raises(TransientError):
-        bot.tell(NOTICE, reference=None, unsure=False)
-    reference = bot.tell(WORSE, reference=None, unsure=True)
+        bot.tell(one(NOTICE))
+    reference = bot.tell(one(WORSE, unsure=True))
     _, message = slack.messages[CHANNEL]
     assert reference == f"{CHANNEL}:{message.ts}"
     assert len(message.versions) == (1 if fault is Fault.DROPPED else 2)
@@ -241,11 +242,11 @@ def test_a_lost_reply_does_not_post_twice(slack: SlackStandIn, fault: Fault) -> 
 
 def test_a_message_is_found_below_others(slack: SlackStandIn, bot: SlackBot) -> None:
     """The search goes on to further pages of the channel's history."""
-    first = bot.tell(NOTICE, reference=None, unsure=False)
+    first = bot.tell(one(NOTICE))
     client = WebClient(TOKEN, slack.base_url)
     for number in range(bot_module.PAGE_MESSAGES + 5):
         client.chat_postMessage(channel=CHANNEL, text=str(number))
-    assert bot.tell(WORSE, reference=None, unsure=True) == first
+    assert bot.tell(one(WORSE, unsure=True)) == first
     assert [call.method for call in slack.calls].count("conversations.history") == 2
 
 
@@ -256,16 +257,16 @@ def test_a_search_has_an_end(
     monkeypatch.setattr(bot_module, "PAGE_MESSAGES", 1)
     monkeypatch.setattr(bot_module, "MAX_PAGES", 2)
     for number in range(4):
-        bot.tell(replace(NOTICE, message=str(number)), reference=None, unsure=False)
+        bot.tell(one(replace(NOTICE, message=str(number))))
     with structlog.testing.capture_logs() as lines:
-        bot.tell(replace(NOTICE, message="0"), reference=None, unsure=True)
+        bot.tell(one(replace(NOTICE, message="0"), unsure=True))
     assert len(slack.messages[CHANNEL]) == 5
     assert [line["event"] for line in lines] == ["slack.search_ended"]
 
 
 def test_old_history_is_not_searched(slack: SlackStandIn, bot: SlackBot) -> None:
     """The search asks for messages since shortly before the alert fired."""
-    bot.tell(NOTICE, reference=None, unsure=True)
+    bot.tell(one(NOTICE, unsure=True))
     (search,) = (call for call in slack.calls if call.method == "conversations.history")
     assert float(search.arguments["oldest"]) == (NOTICE.fired_at - bot_module.LOOK_BACK).timestamp()
 
@@ -276,10 +277,10 @@ def test_without_the_scope_to_look_it_is_told_at_least_once() -> None:
         bot = bot_at(slack)
         slack.fail_next(Fault.REPLY_LOST)
         with pytest.raises(TransientError):
-            bot.tell(NOTICE, reference=None, unsure=False)
+            bot.tell(one(NOTICE))
         with structlog.testing.capture_logs() as lines:
-            bot.tell(NOTICE, reference=None, unsure=True)
-            bot.tell(replace(NOTICE, message="another:1"), reference=None, unsure=True)
+            bot.tell(one(NOTICE, unsure=True))
+            bot.tell(one(replace(NOTICE, message="another:1"), unsure=True))
         assert len(slack.messages[CHANNEL]) == 3
     assert [line["event"] for line in lines] == ["slack.history_refused"]
     assert "channels:history" in lines[0]["detail"]
@@ -289,7 +290,7 @@ def test_a_search_that_fails_posts_nothing(slack: SlackStandIn, bot: SlackBot) -
     """Where looking fails for now, posting waits: it could be there."""
     slack.fail_next(Fault.RATE_LIMITED, method="conversations.history", retry_after_s=7)
     with pytest.raises(TransientError) as raised:
-        bot.tell(NOTICE, reference=None, unsure=True)
+        bot.tell(one(NOTICE, unsure=True))
     assert raised.value.retry_after_s == 7
     assert slack.messages[CHANNEL] == ()
 
@@ -299,35 +300,35 @@ def test_a_search_that_fails_posts_nothing(slack: SlackStandIn, bot: SlackBot) -
 )
 def test_what_cannot_be_edited_is_replaced(slack: SlackStandIn, bot: SlackBot, error: str) -> None:
     """A new message takes its place, says so, and is the one that is edited from then on."""
-    first = bot.tell(NOTICE, reference=None, unsure=False)
+    first = bot.tell(one(NOTICE))
     slack.fail_next(Fault.REFUSED, method="chat.update", error=error)
-    second = bot.tell(WORSE, reference=first, unsure=False)
+    second = bot.tell(one(WORSE, reference=first))
     assert second != first
     _, message = slack.messages[CHANNEL]
     assert REPLACES in said(message.now.blocks)
     assert REPLACES in message.now.text
-    assert bot.tell(OVER, reference=second, unsure=False) == second
+    assert bot.tell(one(OVER, reference=second)) == second
     assert len(slack.messages[CHANNEL]) == 2
 
 
 def test_a_deleted_message_is_replaced_once(slack: SlackStandIn, bot: SlackBot) -> None:
     """Also when the reply to the replacement is lost: it is found beside the dead reference."""
-    first = bot.tell(NOTICE, reference=None, unsure=False)
+    first = bot.tell(one(NOTICE))
     slack.delete(*first.split(":"))
     slack.fail_next(Fault.REPLY_LOST, method="chat.postMessage")
     with pytest.raises(TransientError):
-        bot.tell(WORSE, reference=first, unsure=False)
-    bot.tell(WORSE, reference=first, unsure=True)
+        bot.tell(one(WORSE, reference=first))
+    bot.tell(one(WORSE, reference=first, unsure=True))
     assert len(slack.messages[CHANNEL]) == 1
 
 
 def test_an_alert_moves_with_the_channel() -> None:
     """After slack.channel changed, a message out of reach is posted anew in the new channel."""
     with SlackStandIn(channels=("C1", "C2"), clock=NOW.timestamp) as slack:
-        first = bot_at(slack, channel="C1").tell(NOTICE, reference=None, unsure=False)
-        assert bot_at(slack, channel="C2").tell(WORSE, reference=first, unsure=False) == first
+        first = bot_at(slack, channel="C1").tell(one(NOTICE))
+        assert bot_at(slack, channel="C2").tell(one(WORSE, reference=first)) == first
         slack.fail_next(Fault.REFUSED, method="chat.update", error="is_archived")
-        moved = bot_at(slack, channel="C2").tell(OVER, reference=first, unsure=False)
+        moved = bot_at(slack, channel="C2").tell(one(OVER, reference=first))
     assert moved.startswith("C2:")
 
 
@@ -336,10 +337,10 @@ def test_refused_blocks_become_plain_text(slack: SlackStandIn, bot: SlackBot, er
     """A short message beats none, in a post, in an edit and by webhook; blocks go away."""
     slack.fail_next(Fault.REFUSED, method="chat.postMessage", error=error)
     with structlog.testing.capture_logs() as lines:
-        reference = bot.tell(NOTICE, reference=None, unsure=False)
-        bot.tell(WORSE, reference=reference, unsure=False)
+        reference = bot.tell(one(NOTICE))
+        bot.tell(one(WORSE, reference=reference))
         slack.fail_next(Fault.REFUSED, method="chat.update", error=error)
-        bot.tell(OVER, reference=reference, unsure=False)
+        bot.tell(one(OVER, reference=reference))
     (message,) = slack.messages[CHANNEL]
     assert [bool(version.blocks) for version in message.versions] == [False, True, False]
     assert NOTICE.summary in message.now.text
@@ -350,7 +351,7 @@ def test_refused_plain_text_is_a_task_for_people(slack: SlackStandIn, bot: Slack
     """It does not go round in circles."""
     slack.fail_next(Fault.REFUSED, times=2, error="msg_too_long")
     with pytest.raises(PermanentError, match="msg_too_long"):
-        bot.tell(NOTICE, reference=None, unsure=False)
+        bot.tell(one(NOTICE))
     assert len(slack.calls) == 2
 
 
@@ -362,8 +363,8 @@ def test_the_environment_names_no_proxy(
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    bot_at(slack).tell(NOTICE, reference=None, unsure=False)
-    SlackWebhook(url=slack.webhook_url, timeout_s=5).tell(NOTICE, reference=None, unsure=False)
+    bot_at(slack).tell(one(NOTICE))
+    SlackWebhook(url=slack.webhook_url, timeout_s=5).tell(one(NOTICE))
     assert len(slack.messages[CHANNEL]) == 2
 
 
@@ -412,11 +413,9 @@ def test_every_notice_fits(busy_slack: SlackStandIn, notice: Notice) -> None:
     """Slack takes the blocks of any notice at the first attempt, as a post, an edit and a hook."""
     bot = bot_at(busy_slack)
     with structlog.testing.capture_logs() as lines:
-        reference = bot.tell(notice, reference=None, unsure=False)
-        assert bot.tell(notice, reference=reference, unsure=False) == reference
-        SlackWebhook(url=busy_slack.webhook_url, timeout_s=5).tell(
-            notice, reference=None, unsure=False
-        )
+        reference = bot.tell(one(notice))
+        assert bot.tell(one(notice, reference=reference)) == reference
+        SlackWebhook(url=busy_slack.webhook_url, timeout_s=5).tell(one(notice))
     assert lines == []
 
 
@@ -439,11 +438,10 @@ def test_no_text_of_others_is_markup(notice: Notice, remark: str | None) -> None
 def test_a_customer_cannot_call_the_channel(slack: SlackStandIn, bot: SlackBot) -> None:
     """Names that look like markup are shown letter by letter."""
     name = "<!channel> <https://evil.example|pay here> `*`"
-    bot.tell(
-        replace(NOTICE, group=(("customer", name),), summary=name, title=name, throttles=(name,)),
-        reference=None,
-        unsure=False,
+    hostile = replace(
+        NOTICE, group=(("customer", name),), summary=name, title=name, throttles=(name,)
     )
+    bot.tell(one(hostile))
     (message,) = slack.messages[CHANNEL]
     quote = "\N{MODIFIER LETTER GRAVE ACCENT}"
     escaped = "&lt;!channel&gt; &lt;https://evil.example|pay here&gt;"
@@ -518,14 +516,14 @@ def test_what_is_not_about_a_budget_has_no_amounts() -> None:
 def test_a_webhook_posts_each_change(slack: SlackStandIn, hook: SlackWebhook) -> None:
     """It cannot edit and has no reference to give."""
     for notice in (NOTICE, OVER):
-        assert hook.tell(notice, reference=None, unsure=False) is None
+        assert hook.tell(one(notice)) is None
     assert [message.now.text[0] for message in slack.messages[CHANNEL]] == ["⚠", "✅"]
 
 
 def test_a_webhook_falls_back_to_text(slack: SlackStandIn, hook: SlackWebhook) -> None:
     """Refused blocks are not the end."""
     slack.fail_next(Fault.REFUSED, method="webhook", error="invalid_blocks")
-    hook.tell(NOTICE, reference=None, unsure=False)
+    hook.tell(one(NOTICE))
     (message,) = slack.messages[CHANNEL]
     assert message.now.blocks == ()
 
@@ -534,14 +532,14 @@ def test_a_webhook_that_is_gone_is_a_task_for_people(slack: SlackStandIn) -> Non
     """The message says so, without the address."""
     hook = SlackWebhook(url=slack.webhook_url + "-old", timeout_s=5)
     with pytest.raises(PermanentError, match=r"no_service; .* set slack\.webhook_url") as raised:
-        hook.tell(NOTICE, reference=None, unsure=False)
+        hook.tell(one(NOTICE))
     assert WEBHOOK not in str(raised.value)
 
 
 def test_the_log_always_hears() -> None:
     """One line with keys, the level of the alert beside the level of the line."""
     with structlog.testing.capture_logs() as lines:
-        Log().tell(OVER, reference=None, unsure=True)
+        Log().tell(one(OVER, unsure=True))
     (line,) = lines
     assert line["event"] == "alert.told"
     assert line["alert_level"] == "warning"
@@ -608,7 +606,7 @@ def test_a_secret_is_in_no_error_and_no_log(
         for receiver, order in outcomes_of(slack):
             order()
             with pytest.raises(GovernorError) as raised:
-                receiver.tell(NOTICE, reference=None, unsure=False)
+                receiver.tell(one(NOTICE))
             failed += 1
             assert not isinstance(receiver, SlackBot) or raised.value.__context__ is None
             frames = raised.value.__traceback__.tb_next  # the first is this test's own

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from governor.adapters.duckdb.file import FileOptions, StoreInUseError
+from governor.adapters.duckdb.outbox import Outbox
 from governor.adapters.duckdb.query import ask
 from governor.adapters.duckdb.store import Store
 from governor.core.errors import ConfigError, GovernorError, PermanentError, TransientError
@@ -188,7 +190,7 @@ def test_another_schema_is_refused(path: Path, version: int) -> None:
     """Older or newer, the message names the file, both versions and the way out."""
     path.write_bytes(begun_file())
     edit(path, f"UPDATE meta SET schema_version = {version}")
-    with pytest.raises(ConfigError, match=rf"{path} has schema .*{version}.* reads schema 4: run"):
+    with pytest.raises(ConfigError, match=rf"{path} has schema .*{version}.* reads schema 5: run"):
         opened(path, PRICES)
 
 
@@ -253,9 +255,31 @@ def test_a_file_in_use_is_refused_with_its_owner(path: Path) -> None:
     opened(path, PRICES).close()
 
 
-@pytest.mark.parametrize("version", [2, 3])
+MESSAGES_4 = """
+DROP TABLE threads; DROP TABLE messages;
+CREATE TABLE messages (
+    receiver VARCHAR, message VARCHAR, body VARCHAR, wanted INTEGER, told INTEGER,
+    reference VARCHAR, attempts INTEGER, unsure BOOLEAN, next_at TIMESTAMPTZ,
+    last_error VARCHAR, wanted_at TIMESTAMPTZ, told_at TIMESTAMPTZ
+);
+INSERT INTO messages BY NAME
+SELECT 'slack' AS receiver, message,
+       json_object('level', 2, 'resolved', over, 'history', ['80%', '100%'])::VARCHAR AS body,
+       2 AS wanted, told, reference, 0 AS attempts, unsure,
+       TIMESTAMPTZ '2026-07-01 00:00:00+00' AS next_at, next_at AS wanted_at,
+       CASE WHEN told > 0 THEN next_at END AS told_at
+FROM (VALUES ('done', 2, 'C0:1', false, 'over'), ('open', 1, 'C0:2', false, NULL),
+             ('doubted', 0, NULL, true, NULL), ('new', 0, NULL, false, NULL))
+    v(message, told, reference, unsure, over);
+"""
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
 def test_a_file_of_an_older_version_is_upgraded(path: Path, version: int) -> None:
-    """It has the tables and columns of a fresh one then, in their order, and keeps its alerts."""
+    """It has the tables and columns of a fresh one then, in their order, and keeps its alerts.
+
+    Messages keep where they stand: what was told is not told again, and doubts remain.
+    """
     path.write_bytes(begun_file())
     columns = (
         "SELECT table_name, column_name, data_type FROM duckdb_columns()"
@@ -265,14 +289,32 @@ def test_a_file_of_an_older_version_is_upgraded(path: Path, version: int) -> Non
         fresh = connection.execute(columns).fetchall()
         connection.execute(
             "INSERT INTO alerts BY NAME SELECT 'a1' AS alert_id, 'cap' AS rule, '[]' AS \"group\","
-            " 'firing' AS phase"
+            " 'firing' AS phase, 0 AS told"
         )
-    later = {2: ["cleared_at", "told", "why"], 3: ["told", "why"]}[version]
-    edit(path, ";".join(f"ALTER TABLE alerts DROP COLUMN {name}" for name in later))
-    edit(path, f"DROP TABLE exemptions; UPDATE meta SET schema_version = {version}")
-    opened(path, PRICES).close()
+    edit(path, MESSAGES_4)
+    later = {2: ["cleared_at", "told", "why"], 3: ["told", "why"]}.get(version, [])
+    edit(path, ";".join(["SELECT 1", *(f"ALTER TABLE alerts DROP COLUMN {c}" for c in later)]))
+    edit(path, "DROP TABLE exemptions" if version < 4 else "SELECT 1")
+    edit(path, f"UPDATE meta SET schema_version = {version}")
+    store = opened(path, PRICES)
+    owed, threads, _ = Outbox(store).owed("slack", datetime(2026, 7, 2, tzinfo=UTC), apart=False)
+    assert {(each.key, each.thread) for each in owed} == {
+        ("open", "open"),
+        ("doubted", "doubted"),
+        ("new", None),
+    }
+    assert {thread.id for thread in threads} == {"open", "doubted"}
+    store.close()
     with duckdb.connect(path) as connection:
         assert connection.execute(columns).fetchall() == fresh
         told = connection.execute("SELECT alert_id, told, why FROM alerts").fetchall()
         assert told == [("a1", 0, None)]
-        assert connection.execute("SELECT schema_version FROM meta").fetchall() == [(4,)]
+        assert connection.execute("SELECT schema_version FROM meta").fetchall() == [(5,)]
+        stand = (
+            "SELECT thread, reference, serial, unsure, closed_at IS NULL FROM threads ORDER BY 1"
+        )
+        assert connection.execute(stand).fetchall() == [
+            ("done", "C0:1", 1, False, False),
+            ("doubted", None, 0, True, True),
+            ("open", "C0:2", 1, False, True),
+        ]

@@ -1,9 +1,10 @@
-"""The Slack bot: one message for each episode of an alert, edited in place until it is over.
+"""The Slack bot: one message for alerts that belong together, edited in place until all are over.
 
-Slack has no key that makes a post happen once. So each message carries the id of its episode as
+Slack has no key that makes a post happen once. So each message carries the id of its thread as
 metadata, and after an attempt whose end is not known we look for it before we post again.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -11,13 +12,14 @@ from typing import Any, Final
 import structlog
 
 from governor.actions.slack.connection import TOO_MUCH, Client, RefusalError, call
-from governor.actions.slack.message import compose
+from governor.actions.slack.group import reply, root
+from governor.actions.slack.message import Message
+from governor.core.bulletins import Bulletin
 from governor.core.errors import PermanentError, TransientError
-from governor.core.notifications import Notice
 
 EVENT_TYPE: Final = "governor_alert"
 LOOK_BACK: Final = timedelta(hours=1)
-"""How long before an alert fired its message is looked for: clocks differ."""
+"""How long before a thread was opened its message is looked for: clocks differ."""
 PAGE_MESSAGES: Final = 100
 MAX_PAGES: Final = 10
 """Pages of history that are looked through; a message deeper down is posted again."""
@@ -39,6 +41,7 @@ class SlackBot:
         self, *, token: str, channel: str, base_url: str, timeout_s: float, name: str = "slack"
     ) -> None:
         self.name: Final = name
+        self.apart: Final = False
         self._client = Client(token=token, base_url=base_url, timeout_s=timeout_s)
         self._channel = channel
         self._blind = False
@@ -51,43 +54,60 @@ class SlackBot:
         reply = call(self._client.auth_test, self._client.host)
         return f"{_text(reply, 'user')} in {_text(reply, 'team')}"
 
-    def tell(self, notice: Notice, *, reference: str | None, unsure: bool) -> str:
-        """Bring the message of the notice up to date; return its reference, `channel:ts`.
+    def tell(self, bulletin: Bulletin) -> str:
+        """Bring the message of a thread up to date; return its reference, `channel:ts`.
 
-        An open message is edited. Without one: if `unsure`, a message that an earlier attempt may
-        have left is looked for and edited, else a new one is posted. TransientError leaves open
-        whether it was posted, so the next attempt is `unsure`.
+        An open message is edited, and what changed is a line below it. Without one: if `unsure`, a
+        message that an earlier attempt may have left is looked for and edited, else a new one is
+        posted. TransientError leaves open whether it was posted, so the next attempt is `unsure`.
         """
         remark = None
-        for channel, ts in self._standing(notice, reference, unsure=unsure):
+        for channel, ts in self._standing(bulletin):
             try:
-                return self._send(self._client.chat_update, notice, channel=channel, ts=ts)
+                found = self._send(self._client.chat_update, bulletin, channel=channel, ts=ts)
             except RefusalError as refusal:
                 if not self._is_lost(channel, refusal.code):
                     raise
-                _log.info("slack.replaced", alert=notice.alert, reason=refusal.code)
+                _log.info("slack.replaced", thread=bulletin.thread, reason=refusal.code)
                 remark = REPLACES
+            else:
+                self._say_below(bulletin, channel, ts)
+                return found
         return self._send(
             self._client.chat_postMessage,
-            notice,
+            bulletin,
             remark=remark,
             channel=self._channel,
             unfurl_links=False,
             unfurl_media=False,
         )
 
-    def _standing(
-        self, notice: Notice, reference: str | None, *, unsure: bool
-    ) -> Iterator[tuple[str, str]]:
+    def _say_below(self, bulletin: Bulletin, channel: str, ts: str) -> None:
+        """Say what changed below the message, and in the channel too where people are to notice."""
+        message = reply(bulletin)
+        if message is None or (bulletin.unsure and self._is_said(message, channel, ts)):
+            return
+        self._call(
+            self._client.chat_postMessage,
+            message,
+            channel=channel,
+            thread_ts=ts,
+            reply_broadcast=bulletin.rose or bulletin.repeats,
+            unfurl_links=False,
+            unfurl_media=False,
+            metadata=_metadata(bulletin, message.text),
+        )
+
+    def _standing(self, bulletin: Bulletin) -> Iterator[tuple[str, str]]:
         """Yield channel and ts of messages to edit: the known one, then one that we find."""
         known = None
-        if reference is not None:
-            channel, _, known = reference.partition(":")
+        if bulletin.reference is not None:
+            channel, _, known = bulletin.reference.partition(":")
             yield channel, known
-        if unsure:
-            found = self._find(notice, besides=known)
+        if bulletin.unsure:
+            found = self._find(bulletin, besides=known)
             if found is not None:
-                _log.info("slack.found", alert=notice.alert)
+                _log.info("slack.found", thread=bulletin.thread)
                 yield self._channel, found
 
     def _is_lost(self, channel: str, code: str) -> bool:
@@ -96,57 +116,71 @@ class SlackBot:
     def _send(
         self,
         method: Callable[..., Any],
-        notice: Notice,
+        bulletin: Bulletin,
         remark: str | None = None,
         **where: str | bool,
     ) -> str:
-        message = compose(notice, remark)
-        payload = {"message": notice.message, "revision": notice.revision}
-        arguments: dict[str, Any] = where | {
-            "text": message.text,
-            "parse": "none",  # the default of chat.update is another than chat.postMessage's
-            "metadata": {"event_type": EVENT_TYPE, "event_payload": payload},
-        }
+        sent = self._call(method, root(bulletin, remark), metadata=_metadata(bulletin), **where)
+        return f"{_text(sent, 'channel')}:{_text(sent, 'ts')}"
+
+    def _call(
+        self, method: Callable[..., Any], message: Message, **where: Any
+    ) -> Mapping[str, Any]:
+        """Post or edit, by plain text where Slack refuses the blocks."""
+        # the default of `parse` is another for chat.update than for chat.postMessage
+        arguments = where | {"text": message.text, "parse": "none"}
         try:
-            reply = call(method, self._client.host, blocks=message.blocks, **arguments)
+            return call(method, self._client.host, blocks=message.blocks, **arguments)
         except RefusalError as refusal:
             if refusal.code not in TOO_MUCH:
                 raise
-            _log.warning("slack.simplified", alert=notice.alert, reason=refusal.code)
+            _log.warning("slack.simplified", reason=refusal.code)
             if "ts" in where:
                 arguments["blocks"] = []  # an edit that names no blocks keeps the old ones
-            reply = call(method, self._client.host, **arguments)
-        return f"{_text(reply, 'channel')}:{_text(reply, 'ts')}"
+            return call(method, self._client.host, **arguments)
 
-    def _find(self, notice: Notice, *, besides: str | None) -> str | None:
-        """Return the ts of a message of this episode; None where there is none or we may not look.
+    def _find(self, bulletin: Bulletin, *, besides: str | None) -> str | None:
+        """Return the ts of the message of a thread; None where there is none or we may not look.
 
         Whoever may not look posts again: twice is better than never.
         """
-        oldest = f"{(notice.fired_at - LOOK_BACK).timestamp():.6f}"
+        oldest = f"{(bulletin.opened_at - LOOK_BACK).timestamp():.6f}"
+        where = {"channel": self._channel, "oldest": oldest}
+        for message in self._pages(self._client.conversations_history, where):
+            marks = _marks(message)
+            is_root = marks.get("thread") == bulletin.thread and "said" not in marks
+            if is_root and message.get("ts") not in {None, besides}:
+                return _text(message, "ts")
+        return None
+
+    def _is_said(self, message: Message, channel: str, ts: str) -> bool:
+        """Return whether just this is below a message already."""
+        pages = self._pages(self._client.conversations_replies, {"channel": channel, "ts": ts})
+        return any(_marks(line).get("said") == _digest(message.text) for line in pages)
+
+    def _pages(
+        self, method: Callable[..., Any], where: Mapping[str, Any]
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield messages, page by page, as far as we may look."""
         cursor: str | None = None
         for _ in range(MAX_PAGES):
             try:
                 page = call(
-                    self._client.conversations_history,
+                    method,
                     self._client.host,
-                    channel=self._channel,
-                    oldest=oldest,
                     limit=PAGE_MESSAGES,
                     include_all_metadata=True,
                     cursor=cursor,
+                    **where,
                 )
             except PermanentError as refusal:
                 self._say_blind(refusal)
-                return None
-            for message in page.get("messages") or ():
-                if _episode(message) == notice.message and message.get("ts") != besides:
-                    return _text(message, "ts")
+                return
+            yield from page.get("messages") or ()
             cursor = (page.get("response_metadata") or {}).get("next_cursor")
             if not cursor:
-                return None
-        _log.warning("slack.search_ended", alert=notice.alert, messages=MAX_PAGES * PAGE_MESSAGES)
-        return None
+                return
+        _log.warning("slack.search_ended", messages=MAX_PAGES * PAGE_MESSAGES)
 
     def _say_blind(self, refusal: PermanentError) -> None:
         if not self._blind:
@@ -158,12 +192,24 @@ class SlackBot:
             )
 
 
-def _episode(message: Mapping[str, Any]) -> str | None:
+def _metadata(bulletin: Bulletin, said: str | None = None) -> dict[str, Any]:
+    """Mark a message of a thread, and with what is `said` a line below it."""
+    payload: dict[str, Any] = {"thread": bulletin.thread, "serial": bulletin.serial}
+    if said is not None:
+        payload["said"] = _digest(said)
+    return {"event_type": EVENT_TYPE, "event_payload": payload}
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _marks(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what we marked a message with."""
     metadata = message.get("metadata") or {}
     if metadata.get("event_type") != EVENT_TYPE:
-        return None
-    name = (metadata.get("event_payload") or {}).get("message")
-    return name if isinstance(name, str) else None
+        return {}
+    return metadata.get("event_payload") or {}
 
 
 def _text(reply: Mapping[str, Any], name: str) -> str:

@@ -65,26 +65,26 @@ def compose(notice: Notice, remark: str | None = None) -> Message:
             "type": "header",
             "text": {"type": "plain_text", "text": shown(_heading(notice), MAX_HEADER)},
         },
-        _plain(notice.summary, MAX_SUMMARY),
+        plain(notice.summary, MAX_SUMMARY),
     ]
     if notice.why:
-        blocks.append(_plain(notice.why, MAX_WHY))
+        blocks.append(plain(notice.why, MAX_WHY))
     if notice.limit:  # what is not about a budget has none
-        blocks.append({"type": "section", "text": _marked(_spent(notice))})
+        blocks.append({"type": "section", "text": marked(_spent(notice))})
     blocks.append({"type": "section", "fields": _fields(notice)})
     if notice.throttles:
         rest = len(notice.throttles) - MAX_LINES
         lines = _cut(notice.throttles[:MAX_LINES])
         more = [f"… and {rest} more"] if rest > 0 else []
-        blocks.append(_plain("\n".join(["Slowed down now:", *lines, *more]), MAX_LIST))
+        blocks.append(plain("\n".join(["Slowed down now:", *lines, *more]), MAX_LIST))
     if notice.history:
         rest = len(notice.history) - MAX_LINES
         lines = _cut(notice.history[-MAX_LINES:])
         more = [f"… after {rest} earlier"] if rest > 0 else []
-        blocks.append(_plain("\n".join(["What happened:", *more, *lines]), MAX_LIST))
+        blocks.append(plain("\n".join(["What happened:", *more, *lines]), MAX_LIST))
     elements = _context(notice)
     if remark:
-        elements.insert(0, _marked(shown(remark, MAX_LINE)))
+        elements.insert(0, marked(shown(remark, MAX_LINE)))
     blocks.append({"type": "context", "elements": elements})
     return Message(text=_text(notice, remark), blocks=blocks)
 
@@ -104,9 +104,14 @@ def shown(text: str, limit: int) -> str:
 
 def _heading(notice: Notice) -> str:
     title = " ".join(notice.title.split())
-    if notice.resolved is not None:
-        return f"{_OVER} Resolved: {title}"
-    return f"{_SIGNS.get(notice.level, _WORST)} {str(notice.level).capitalize()}: {title}"
+    mark = sign(notice.level, over=notice.resolved is not None)
+    state = str(notice.level).capitalize() if notice.resolved is None else "Resolved"
+    return f"{mark} {state}: {title}"
+
+
+def sign(level: Level, *, over: bool) -> str:
+    """Return the picture that says how bad it is, or that it is over."""
+    return _OVER if over else _SIGNS.get(level, _WORST)
 
 
 def _spent(notice: Notice) -> str:
@@ -134,26 +139,26 @@ def _fields(notice: Notice) -> list[Block]:
     """Return pairs of a label and a text; Slack shows at most ten, two in a row."""
     named: dict[str, str] = {}
     if notice.limit:
-        group = [_code(f"{name} = {value}") for name, value in notice.group[:MAX_LINES]]
+        group = [code(f"{name} = {value}") for name, value in notice.group[:MAX_LINES]]
         named["For"] = "\n".join(group) or "everything"
         if notice.period:
             named["Period"] = shown(notice.period, MAX_WORD)
-            named["Period ends"] = _date(notice.period_end)
+            named["Period ends"] = date(notice.period_end)
     named["Owner"] = shown(notice.owner, MAX_WORD)
-    named["Since"] = _date(notice.fired_at)
+    named["Since"] = date(notice.fired_at)
     if notice.resolved is not None:
-        named["Resolved"] = f"{shown(notice.resolved, MAX_LINE)}, {_date(notice.at)}"
-    return [_marked(f"*{label}*\n{text}") for label, text in named.items()]
+        named["Resolved"] = f"{shown(notice.resolved, MAX_LINE)}, {date(notice.at)}"
+    return [marked(f"*{label}*\n{text}") for label, text in named.items()]
 
 
 def _context(notice: Notice) -> list[Block]:
     elements = [
-        _marked(f"rule {_code(notice.rule)}, mode {notice.mode}"),
-        _marked(f"alert {_code(notice.alert)}"),
-        _marked("`governor alerts list`"),
+        marked(f"rule {code(notice.rule)}, mode {notice.mode}"),
+        marked(f"alert {code(notice.alert)}"),
+        marked("`governor alerts list`"),
     ]
     if notice.runbook and _is_link(notice.runbook):
-        elements.insert(0, _marked(f"<{shown(notice.runbook, MAX_LINK)}|Runbook>"))
+        elements.insert(0, marked(f"<{shown(notice.runbook, MAX_LINK)}|Runbook>"))
     return elements
 
 
@@ -167,7 +172,7 @@ def _text(notice: Notice, remark: str | None) -> str:
         lines.append(notice.why[:MAX_WHY])
     if notice.limit:
         named = (f"{name} = {value[:MAX_WORD]}" for name, value in notice.group[:MAX_LINES])
-        lines.append(f"{_amounts(notice)}, for {', '.join(named) or 'everything'}")
+        lines.append(f"{amounts(notice)}, for {', '.join(named) or 'everything'}")
         if notice.period:
             lines.append(f"Period {notice.period[:MAX_WORD]}, ends {_utc(notice.period_end)}.")
     lines.append(
@@ -180,24 +185,25 @@ def _text(notice: Notice, remark: str | None) -> str:
     return shown("\n".join(lines), MAX_TEXT)
 
 
-def _amounts(notice: Notice) -> str:
+def amounts(notice: Notice) -> str:
+    """Write what an alert came to and what that is compared with."""
     value, limit = notice.value[:MAX_WORD], notice.limit[:MAX_WORD]
     if notice.percent is None:
         return f"{value} (told from {limit} on)"
     return f"{value} of {limit} ({_percent(notice.percent)})"
 
 
-def _plain(text: str, limit: int) -> Block:
+def plain(text: str, limit: int) -> Block:
     """Return a section whose text is shown as it is: no markup, no link, no mention."""
     return {"type": "section", "text": {"type": "plain_text", "text": shown(text, limit)}}
 
 
-def _marked(text: str) -> Block:
+def marked(text: str) -> Block:
     """Return text of our own with markup; `verbatim` keeps Slack from making links of names."""
     return {"type": "mrkdwn", "text": text, "verbatim": True}
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """Show foreign text among our markup: between backquotes nothing is markup but a backquote."""
     return f"`{shown(' '.join(text.replace('`', _QUOTE).split()), MAX_WORD)}`"
 
@@ -206,7 +212,7 @@ def _cut(lines: Sequence[str]) -> list[str]:
     return [f"• {' '.join(line.split())[:MAX_LINE]}" for line in lines]
 
 
-def _date(at: datetime) -> str:
+def date(at: datetime) -> str:
     """Write a time that Slack shows in the reader's zone."""
     return f"<!date^{int(at.timestamp())}^{{date_short_pretty}} {{time}}|{_utc(at)}>"
 

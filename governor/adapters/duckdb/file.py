@@ -18,7 +18,7 @@ from governor import __version__
 from governor.adapters.duckdb.rates import RateTable
 from governor.core.errors import ConfigError, GovernorError, PermanentError, TransientError
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 UPGRADES: Final = {
     2: "ALTER TABLE alerts ADD COLUMN cleared_at TIMESTAMPTZ",
     3: """
@@ -28,6 +28,39 @@ CREATE TABLE exemptions (
     rule VARCHAR, "group" VARCHAR[], starts_at TIMESTAMPTZ, ends_at TIMESTAMPTZ, planned BOOLEAN,
     reason VARCHAR, who VARCHAR, made_at TIMESTAMPTZ
 );
+""",
+    4: """
+ALTER TABLE messages RENAME TO messages_4;
+CREATE TABLE messages (
+    receiver VARCHAR, message VARCHAR, body VARCHAR, together VARCHAR,
+    level INTEGER, lines INTEGER, "over" BOOLEAN, weight HUGEINT,
+    wanted INTEGER, wanted_at TIMESTAMPTZ, begun_at TIMESTAMPTZ, next_at TIMESTAMPTZ,
+    thread VARCHAR, trying INTEGER, trying_lines INTEGER,
+    told INTEGER, told_lines INTEGER, told_at TIMESTAMPTZ
+);
+CREATE TABLE threads (
+    receiver VARCHAR, thread VARCHAR, together VARCHAR, storm BOOLEAN, opened_at TIMESTAMPTZ,
+    serial INTEGER, level INTEGER, reference VARCHAR,
+    attempts INTEGER, unsure BOOLEAN, next_at TIMESTAMPTZ, last_error VARCHAR,
+    told_at TIMESTAMPTZ, posted_at TIMESTAMPTZ, closed_at TIMESTAMPTZ
+);
+INSERT INTO messages BY NAME
+SELECT * EXCLUDE (reference, attempts, unsure, last_error), message AS together,
+       (body->>'$.level')::INTEGER AS level, json_array_length(body, '$.history') AS lines,
+       body->>'$.resolved' IS NOT NULL AS "over", 0 AS weight, wanted_at AS begun_at,
+       CASE WHEN told > 0 OR unsure THEN message END AS thread,
+       CASE WHEN told > 0 OR unsure THEN told END AS trying,
+       json_array_length(body, '$.history') AS trying_lines,
+       CASE WHEN told > 0 THEN json_array_length(body, '$.history') ELSE 0 END AS told_lines
+FROM messages_4;
+INSERT INTO threads BY NAME
+SELECT m.receiver, m.message AS thread, m.message AS together, false AS storm,
+       m.wanted_at AS opened_at, least(m.told, 1) AS serial, n.level, m.reference, m.attempts,
+       m.unsure, m.next_at, m.last_error, m.told_at, m.told_at AS posted_at,
+       CASE WHEN n."over" AND m.told >= m.wanted THEN m.told_at END AS closed_at
+FROM messages_4 m JOIN messages n ON n.receiver = m.receiver AND n.message = m.message
+WHERE m.told > 0 OR m.unsure;
+DROP TABLE messages_4;
 """,
 }
 """What makes a file of a version one of the next; others are rebuilt from Kafka."""

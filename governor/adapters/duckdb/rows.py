@@ -53,7 +53,11 @@ LINES: Final = pa.schema(
 )
 MESSAGES: Final = pa.schema(
     [
-        *((name, pa.string()) for name in ("receiver", "message", "body")),
+        *((name, pa.string()) for name in ("receiver", "message", "body", "together")),
+        ("level", pa.int32()),
+        ("lines", pa.int32()),
+        ("over", pa.bool_()),
+        ("weight", _AMOUNT),
         ("wanted", pa.int32()),
         ("wanted_at", _TIME),
         ("begun", pa.bool_()),

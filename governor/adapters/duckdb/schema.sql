@@ -1,4 +1,4 @@
--- The tables of governor's DuckDB file, version 4. Views are the contract; tables are not.
+-- The tables of governor's DuckDB file, version 5. Views are the contract; tables are not.
 -- No primary keys, no indexes: exactness comes from one writer, positions kept with the data, and
 -- the dedupe query. Money is whole nano-dollars (10^-9 USD), times are TIMESTAMPTZ in UTC.
 
@@ -129,12 +129,23 @@ CREATE TABLE alert_lines (
 );
 
 -- What each receiver is to be told and was told: one row a receiver and episode. It is due while
--- `told` is behind `wanted`. `unsure` is set before each try and cleared once its outcome is known,
--- so that after a crash or a lost reply we look for the message before we post another.
+-- `told` is behind `wanted`, not before `next_at`. `together` is what it shares a thread by.
 CREATE TABLE messages (
-    receiver VARCHAR, message VARCHAR, body VARCHAR, wanted INTEGER, told INTEGER,
-    reference VARCHAR, attempts INTEGER, unsure BOOLEAN, next_at TIMESTAMPTZ,
-    last_error VARCHAR, wanted_at TIMESTAMPTZ, told_at TIMESTAMPTZ
+    receiver VARCHAR, message VARCHAR, body VARCHAR, together VARCHAR,
+    level INTEGER, lines INTEGER, "over" BOOLEAN, weight HUGEINT,  -- of what is wanted
+    wanted INTEGER, wanted_at TIMESTAMPTZ, begun_at TIMESTAMPTZ, next_at TIMESTAMPTZ,
+    thread VARCHAR, trying INTEGER, trying_lines INTEGER,          -- of the last try
+    told INTEGER, told_lines INTEGER, told_at TIMESTAMPTZ
+);
+
+-- What a receiver sees as one: a message that is kept up to date. `unsure` is set before each try and
+-- cleared once its outcome is known, so that after a crash or a lost reply we look for the message
+-- before we post another.
+CREATE TABLE threads (
+    receiver VARCHAR, thread VARCHAR, together VARCHAR, storm BOOLEAN, opened_at TIMESTAMPTZ,
+    serial INTEGER, level INTEGER, reference VARCHAR,
+    attempts INTEGER, unsure BOOLEAN, next_at TIMESTAMPTZ, last_error VARCHAR,
+    told_at TIMESTAMPTZ, posted_at TIMESTAMPTZ, closed_at TIMESTAMPTZ
 );
 
 -- Every directive ever issued, append only; the greatest version of an id is what holds.

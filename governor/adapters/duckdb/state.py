@@ -10,13 +10,13 @@ import duckdb
 import msgspec
 import pyarrow as pa
 
-from governor.adapters.duckdb import asking, histories, queries, rows
+from governor.adapters.duckdb import asking, histories, outbox, queries, rows
 from governor.adapters.duckdb.explaining import Numbers
 from governor.adapters.duckdb.file import registered
 from governor.adapters.duckdb.store import Store
 from governor.core.admission import NO_WATERMARK_US
 from governor.core.alerts import Alert, AlertKey, Phase, Seen, Transition
-from governor.core.decisions import Decisions, DueMessage
+from governor.core.decisions import Decisions
 from governor.core.directives import Directive
 from governor.core.gauges.history import Block, Exemption, Wanted
 from governor.core.gauges.shared import Sighting
@@ -29,7 +29,6 @@ from governor.core.scopes import Key
 from governor.core.stories import Comparison, Spans
 from governor.core.totals import Mask, Sums
 
-MAX_ERROR_CHARACTERS: Final = 500
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,7 +36,7 @@ class State:
     """Reads and writes the state tables; used by the thread that owns the store, and no other."""
 
     def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
-        self._store = store
+        self.store: Final = store
         self._now = now
         self.decided, self._seq = self._stored()
 
@@ -83,67 +82,67 @@ class State:
 
     def totals(self, mask: Mask, start: datetime, end: datetime) -> list[Sums]:
         """Return what is stored of [`start`, `end`) by event time, as if used at `start`."""
-        with self._store.database.translated() as connection:
+        with self.store.database.translated() as connection:
             return connection.execute(queries.stored_sums(mask), [start, end]).fetchall()
 
     def totals_ahead(self, mask: Mask, start: datetime) -> list[Sums]:
         """Return what is stored from `start` on by event time, by quarter of an hour."""
-        with self._store.database.translated() as connection:
+        with self.store.database.translated() as connection:
             return connection.execute(queries.sums_ahead(mask), [start]).fetchall()
 
     def sums_since(self, mask: Mask, start: datetime, cell: timedelta) -> Iterator[Sums]:
         """Yield what is stored from `start` on by event time, by cells of that length."""
         query = queries.sums_since(mask, cell // timedelta(microseconds=1))
-        with self._store.database.translated() as connection:
+        with self.store.database.translated() as connection:
             yield from asking.streamed(connection, query, [start])
 
     def seen(self, mask: Mask, start: datetime) -> Iterator[Sighting]:
         """Yield when each combination of values was last seen, from `start` on by event time."""
-        with self._store.database.translated() as connection:
+        with self.store.database.translated() as connection:
             yield from asking.streamed(connection, queries.seen_since(mask), [start])
 
     def stated_until(self, rule: Ratio, at: datetime) -> datetime | None:
         """Return until when, at most `at`, the denominator of a ratio was told."""
-        with self._store.database.translated() as connection:
+        with self.store.database.translated() as connection:
             return asking.stated_until(connection, rule, at)
 
     def stated(self, rule: Ratio, start: datetime, end: datetime) -> Mapping[Key, int]:
         """Return what the denominator of each group came to in a window."""
-        with self._store.database.translated() as connection:
+        with self.store.database.translated() as connection:
             return asking.stated(connection, rule, start, end)
 
     def answer(self, rule: Query, start: datetime, end: datetime) -> Mapping[Key, Seen]:
         """Ask the question of a rule; raise PermanentError where it has no answer in time."""
-        self._store.require_open()
-        with self._store.database.translated() as connection:
+        self.store.require_open()
+        with self.store.database.translated() as connection:
             return asking.answer(connection, rule, start, end)
 
     def histories(self, wanted: Wanted) -> Iterator[Block]:
         """Yield what groups used by cell."""
-        with self._store.database.translated() as connection:
+        with self.store.database.translated() as connection:
             yield from histories.histories(connection, wanted)
 
     def exemptions(self, rule: str) -> Sequence[Exemption]:
         """Return what a rule is not to learn from."""
-        with self._store.database.translated() as connection:
+        with self.store.database.translated() as connection:
             return histories.exemptions(connection, rule)
 
     def comparison(self, rule: Rule, group: Key, spans: Spans) -> Comparison:
         """Compare what a group of a rule used in two spans."""
-        with self._store.database.translated() as connection:
+        with self.store.database.translated() as connection:
             return histories.compared(connection, rule, group, spans)
 
     def newest(self) -> datetime | None:
         """Return the newest event time of all partitions; None before the first event."""
-        known = [state.watermark_us for state in self._store.partitions.values()]
+        known = [state.watermark_us for state in self.store.partitions.values()]
         newest_us = max(known, default=NO_WATERMARK_US)
         return None if newest_us == NO_WATERMARK_US else EPOCH + timedelta(microseconds=newest_us)
 
     @contextmanager
     def numbers(self) -> Iterator[Numbers]:
         """Hand out what explains rules; used by the thread that owns the store."""
-        self._store.require_open()
-        with self._store.database.translated() as connection:
+        self.store.require_open()
+        with self.store.database.translated() as connection:
             yield Numbers(connection)
 
     def recall(self) -> None:
@@ -157,17 +156,17 @@ class State:
         and the totals are judged again at the next start. Raise TransientError where the outcome
         is unknown or nothing was stored: `recall`, take up what is stored, and decide anew.
         """
-        self._store.require_open()
+        self.store.require_open()
         if self._one("SELECT number FROM decided") >= number:
             self.recall()
             return
-        self._store.database.check_space()
-        with self._store.database.translated() as connection:
+        self.store.database.check_space()
+        with self.store.database.translated() as connection:
             connection.execute("BEGIN")
             _replace_alerts(connection, decisions.alerts)
             lines = itertools.starmap(rows.line_row, enumerate(decisions.lines, self._seq + 1))
             _insert(connection, "alert_lines", rows.LINES, lines)
-            _want(connection, decisions.notices, receivers, self._now())
+            outbox.want(connection, decisions.notices, receivers, self._now())
             _insert(
                 connection,
                 "directive_versions",
@@ -181,53 +180,6 @@ class State:
             connection.execute("COMMIT")
         self.decided = number
         self._seq += len(decisions.lines)
-
-    def due(self, receiver: str, now: datetime, limit: int) -> list[DueMessage]:
-        """Return the messages of a receiver that are behind, the longest waiting first."""
-        found = self._rows(
-            "SELECT message, body, reference, attempts, unsure FROM messages"
-            " WHERE receiver = $1 AND told < wanted AND next_at <= $2"
-            " ORDER BY wanted_at, message LIMIT $3",
-            [receiver, now, limit],
-        )
-        return [
-            DueMessage(
-                receiver=receiver,
-                notice=msgspec.json.decode(row["body"], type=Notice),
-                reference=row["reference"],
-                attempts=row["attempts"],
-                unsure=row["unsure"],
-            )
-            for row in found
-        ]
-
-    def attempting(self, message: DueMessage) -> None:
-        """Record, before it is done, that a message is being sent."""
-        self._change(message, "attempts = attempts + 1, unsure = true", {})
-
-    def told(self, message: DueMessage, reference: str | None) -> None:
-        """Record that a receiver was told `message.notice`."""
-        self._change(
-            message,
-            "told = greatest(told, $revision), told_at = $now, attempts = 0, unsure = false,"
-            " reference = coalesce($reference, reference), last_error = NULL",
-            {"revision": message.notice.revision, "now": self._now(), "reference": reference},
-        )
-
-    def not_told(self, message: DueMessage, error: str, next_at: datetime, *, unsure: bool) -> None:
-        """Record why a receiver was not told, and when to try again."""
-        self._change(
-            message,
-            "last_error = $error, next_at = $next_at, unsure = $unsure",
-            {"error": error[:MAX_ERROR_CHARACTERS], "next_at": next_at, "unsure": unsure},
-        )
-
-    def undelivered(self) -> Mapping[str, int]:
-        """Return how many messages each receiver is behind."""
-        found = self._rows(
-            "SELECT receiver, count(*) AS behind FROM messages WHERE told < wanted GROUP BY ALL"
-        )
-        return {row["receiver"]: row["behind"] for row in found}
 
     def recent_alerts(self, limit: int) -> list[Alert]:
         """Return alerts that fired, open ones first, the newest before the others."""
@@ -282,27 +234,14 @@ class State:
             for row in found
         }
 
-    def _change(self, message: DueMessage, assigned: str, values: dict[str, Any]) -> None:
-        self._store.require_open()
-        with self._store.database.translated() as connection:
-            connection.execute(
-                f"UPDATE messages SET {assigned}"  # noqa: S608  # our own column names
-                " WHERE receiver = $receiver AND message = $message",
-                {
-                    **values,
-                    "receiver": message.receiver,
-                    "message": message.notice.message,
-                },
-            )
-
     def _stored(self) -> tuple[int, int]:
         """Return the numbers of the last decisions and of the last line of history."""
         last_line = self._one("SELECT coalesce(max(seq), 0) FROM alert_lines")
         return self._one("SELECT number FROM decided"), last_line
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        self._store.require_open()
-        with self._store.database.translated() as connection:
+        self.store.require_open()
+        with self.store.database.translated() as connection:
             found: list[dict[str, Any]] = (
                 connection.execute(query, list(values)).to_arrow_table().to_pylist()
             )
@@ -321,45 +260,6 @@ def _replace_alerts(connection: duckdb.DuckDBPyConnection, alerts: Iterable[Aler
                 "DELETE FROM alerts WHERE alert_id IN (SELECT alert_id FROM new_rows)"
             )
             connection.execute("INSERT INTO alerts BY NAME FROM new_rows")
-
-
-def _want(
-    connection: duckdb.DuckDBPyConnection,
-    notices: Sequence[Notice],
-    receivers: Sequence[str],
-    now: datetime,
-) -> None:
-    """Ask that receivers be told.
-
-    Those of `receivers` that were to be told of a message before are told of its change; it is
-    begun for those that its notice names.
-    """
-    wanted = [
-        {
-            "receiver": receiver,
-            "message": notice.message,
-            "body": msgspec.json.encode(notice).decode(),
-            "wanted": notice.revision,
-            "wanted_at": now,
-            "begun": notice.to is None or receiver in notice.to,
-        }
-        for receiver in receivers
-        for notice in notices
-    ]
-    if not wanted:
-        return
-    with registered(connection, new_rows=pa.Table.from_pylist(wanted, rows.MESSAGES)):
-        connection.execute(
-            "UPDATE messages SET body = n.body, wanted = n.wanted, next_at = n.wanted_at,"
-            " wanted_at = CASE WHEN told < messages.wanted THEN messages.wanted_at"
-            " ELSE n.wanted_at END"
-            " FROM new_rows n WHERE messages.receiver = n.receiver AND messages.message = n.message"
-        )
-        connection.execute(
-            "INSERT INTO messages BY NAME SELECT * EXCLUDE (begun), 0 AS told, 0 AS attempts,"
-            " false AS unsure, wanted_at AS next_at FROM new_rows n WHERE begun AND NOT EXISTS"
-            " (FROM messages m WHERE m.receiver = n.receiver AND m.message = n.message)"
-        )
 
 
 def _insert(
