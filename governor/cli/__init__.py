@@ -17,6 +17,7 @@ from governor.cli import (
     rerate,
     rules,
     run,
+    silences,
     sql,
     status,
     throttles,
@@ -54,6 +55,7 @@ app.add_typer(rules.app, name="rules")
 prices.app.command()(rerate.rerate)
 app.add_typer(prices.app, name="prices")
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(silences.app, name="silences")
 app.add_typer(throttles.app, name="throttles")
 app.add_typer(config.app, name="config")
 

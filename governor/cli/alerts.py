@@ -79,6 +79,51 @@ def show_alert(alert: AlertId, config: ConfigFile = None, as_json: AsJson = Fals
 
 
 @app.command()
+def ack(
+    alert: AlertId,
+    span: Annotated[str, typer.Option("--for", help="How long it holds, such as 4h.")] = "1d",
+    note: Annotated[str, typer.Option(help="What you are doing about it.")] = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say that you have seen an alert: it is not repeated and not escalated while that holds.
+
+    If it gets worse people are told all the same. For example:
+
+      governor alerts ack 7d1c9f0a2b3e --note "looking into it"
+    """
+    _note(config, alert, "ack", {"for": span, "note": note}, as_json=as_json)
+
+
+@app.command()
+def snooze(
+    alert: AlertId,
+    span: Annotated[str, typer.Option("--for", help="For how long, such as 1h.")],
+    note: Annotated[str, typer.Option(help="Why.")] = "",
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Hear no more of an alert for a while, unless it gets worse or is over.
+
+    For example:
+
+      governor alerts snooze 7d1c9f0a2b3e --for 4h
+    """
+    _note(config, alert, "snooze", {"for": span, "note": note}, as_json=as_json)
+
+
+@app.command()
+def unack(alert: AlertId, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Take back that an alert was acknowledged or snoozed.
+
+    For example:
+
+      governor alerts unack 7d1c9f0a2b3e
+    """
+    _note(config, alert, "unack", {}, as_json=as_json)
+
+
+@app.command()
 def chart(
     alert: AlertId,
     file: Annotated[Path, typer.Argument(help="A file *.png, *.svg, *.html or *.json.")],
@@ -117,6 +162,21 @@ def forgive(
         typer.echo(json.dumps(done))
     else:
         typer.echo(f"{done['rule']} learns nothing from {done['from']} to {done['until']}")
+
+
+def _note(
+    config: Path | None, alert: str, order: str, fields: dict[str, str], *, as_json: bool
+) -> None:
+    done = _call(config, "POST", alert, f"/{order}?{urlencode(fields)}")
+    if as_json:
+        typer.echo(json.dumps(done))
+    elif order == "unack":
+        typer.echo(f"{done['rule']} is told again as if nobody had seen it")
+    else:
+        what = {"ack": "acknowledged", "snooze": "snoozed"}[order]
+        typer.echo(
+            f"{done['rule']}, {done['level']}, is {what} by {done['by']} until {done['until']}"
+        )
 
 
 def _call(config: Path | None, method: str, alert: str, more: str = "") -> Any:

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from governor.core.acks import Ack
 from governor.core.alerts import Alert, AlertKey, Transition
 from governor.core.directives import Directive
 from governor.core.gauges.history import Exemption
 from governor.core.notifications import Notice
+from governor.core.routing import Silence
 from governor.core.rules.shared import Mode
 
 
@@ -43,7 +45,8 @@ class AuditRow:
 class Decisions:
     """New states of alerts, their history, what to tell, what gates must do, who asked for it.
 
-    `exemptions` are spans that gauges are not to learn from.
+    `exemptions` are spans that gauges are not to learn from, `acks` who has seen what, `silences`
+    what people ordered not to be told.
     """
 
     alerts: tuple[Alert, ...] = ()
@@ -52,7 +55,9 @@ class Decisions:
     directives: tuple[Directive, ...] = ()
     audit: tuple[AuditRow, ...] = ()
     exemptions: tuple[Exemption, ...] = ()
+    acks: tuple[Ack, ...] = ()
+    silences: tuple[Silence, ...] = ()
 
     def __bool__(self) -> bool:
         parts = (self.alerts, self.lines, self.notices, self.directives, self.audit)
-        return any((*parts, self.exemptions))
+        return any((*parts, self.exemptions, self.acks, self.silences))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from governor.core.acks import Ack
 from governor.core.alerts import Alert, AlertKey, Phase, Transition
 from governor.core.books import Total
 from governor.core.decisions import AuditRow, Decisions, Line
@@ -17,7 +18,7 @@ from governor.core.enforcement import Issue, directives_for, released
 from governor.core.gauges.history import Exemption
 from governor.core.notifications import ENDINGS, Notice, is_told, line_text, notice_of
 from governor.core.periods import Period
-from governor.core.routing import Facts, Firing, Routing, facts_of, facts_of_alert
+from governor.core.routing import Facts, Firing, Routing, Silence, facts_of, facts_of_alert
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode, Rule
 
@@ -32,7 +33,7 @@ class Docket:
     """Alerts of the periods that are not over, their lines as people read them, directives.
 
     `versions` gives the next versions of directives; without it none is issued. `held` are the
-    alerts of which something is to be told and is held back.
+    alerts of which something is to be told and is held back, `acks` the newest of each alert.
     """
 
     alerts: dict[AlertKey, Alert] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Docket:
     directives: dict[str, Directive] = field(default_factory=dict)
     versions: Iterator[int] | None = None
     held: set[AlertKey] = field(default_factory=set)
+    acks: dict[str, Ack] = field(default_factory=dict)
     _of_alert: dict[str, dict[str, Directive]] = field(default_factory=dict)
 
     def has_open(self, rule: str) -> bool:
@@ -76,6 +78,7 @@ class Docket:
         self.alerts = {key: alert for key, alert in self.alerts.items() if key.period.end > now}
         current = {key.id for key in self.alerts}
         self.lines = {alert: lines for alert, lines in self.lines.items() if alert in current}
+        self.acks = {alert: ack for alert, ack in self.acks.items() if alert in current}
         kept = [directive for directive in self.directives.values() if directive.until > now]
         self.directives, self._of_alert = {}, {}
         self.put(kept)
@@ -87,6 +90,7 @@ class Docket:
         self.alerts.update(draft.noted)
         self.alerts.update(draft.alerts)
         self.held = (self.held - draft.told) | draft.held
+        self.acks.update(draft.acks)
         self.put(draft.directives.values())
         for key, transitions in draft.transitions.items():
             if rule := draft.rules.get(key.rule):
@@ -107,14 +111,15 @@ class Telling:
         notice = replace(notice, together=notice.together or key)
         if notice.to is not None or not self.routing.routes:
             return notice
-        return replace(notice, to=self.routing.receivers_for(facts, self.everybody))
+        to = self.routing.receivers_for(facts, self.everybody)
+        return replace(notice, to=to, later=self.routing.later_for(facts, notice.level))
 
-    def mutes(self, notice: Notice, now: datetime, firing: Firing) -> list[str]:
-        """Return what holds a notice back."""
+    def mutes(self, facts: Facts, now: datetime, firing: Firing) -> list[str]:
+        """Return what holds an alert back."""
         routing = self.routing
         if not (routing.silences or routing.quiets or routing.inhibitions):
             return []
-        return routing.mutes(facts_of(notice), now, firing)
+        return routing.mutes(facts, now, firing)
 
 
 class Draft:
@@ -143,6 +148,8 @@ class Draft:
         self.audit: list[AuditRow] = []
         self.notices: list[Notice] = []
         self.exemptions: list[Exemption] = []
+        self.acks: dict[str, Ack] = {}
+        self.silences: list[Silence] = []
         self._directed: set[AlertKey] = set()
         self._opened: dict[str, int] = {}
         self._fresh: dict[str, int] = {}
@@ -218,22 +225,44 @@ class Draft:
             directives=tuple(self.directives.values()),
             audit=tuple(self.audit),
             exemptions=tuple(self.exemptions),
+            acks=tuple(self.acks.values()),
+            silences=tuple(self.silences),
         )
 
-    def tell_held(self, alert: Alert) -> None:
-        """Have people told of an alert that was held back."""
+    def ack(self, alert: Alert, ack: Ack) -> None:
+        """Take in that somebody has seen an alert, and have people told of that."""
+        self.acks[alert.key.id] = ack
         self._have_told(alert)
+
+    def tell_held(self, alerts: Iterable[Alert]) -> None:
+        """Have people told of alerts that were held back, those that nothing holds back now."""
+        firing = self._telling.routing.firing(self._firing())
+        for alert in alerts:
+            rule = self._spoken_for(alert)
+            if rule is None or not self._is_held(alert, facts_of_alert(alert, rule), firing):
+                self._have_told(alert)
 
     def _routed(self, alert: Alert, notice: Notice, firing: Firing) -> Notice | None:
         """Return a notice with who is told; None where it is held back, which no end is."""
         if notice.resolved is not None:
             self.told.add(alert.key)
             return self._telling.addressed(replace(notice, to=()))
-        if self._telling.mutes(notice, self._now, firing):
+        if self._is_held(alert, facts_of(notice), firing):
             self.held.add(alert.key)
             return None
         self.told.add(alert.key)
         return self._telling.addressed(notice)
+
+    def _is_held(self, alert: Alert, facts: Facts, firing: Firing) -> bool:
+        """Return whether an alert is not to be told now; that it is snoozed is told once."""
+        ack = self._ack_of(alert)
+        snoozed = ack is not None and ack.snooze and alert.key.id not in self.acks
+        return snoozed or bool(self._telling.mutes(facts, self._now, firing))
+
+    def _ack_of(self, alert: Alert) -> Ack | None:
+        """Return who has seen an alert as it is, if anybody has."""
+        found = self.acks.get(alert.key.id) or self._docket.acks.get(alert.key.id)
+        return found if found and found.holds(alert, self._now) else None
 
     def _firing(self) -> Iterator[Facts]:
         """Yield the facts of all that fires, as this draft has it."""
@@ -280,6 +309,7 @@ class Draft:
             history=(*self._docket.lines.get(alert.key.id, ()), *said),
             throttles=self._throttles(alert),
             now=self._now,
+            ack=self._ack_of(alert),
         )
 
     def _throttles(self, alert: Alert) -> tuple[str, ...]:

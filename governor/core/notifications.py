@@ -6,10 +6,11 @@ A receiver may miss what lies between: history holds every threshold, a notice t
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
+from governor.core.acks import Ack
 from governor.core.alerts import Alert, Ending, Transition, What
 from governor.core.periods import ALWAYS
 from governor.core.rules.shared import Level, Mode, Rule
@@ -32,7 +33,9 @@ class Notice:
     are to be told, None for all; those that were told of its message before are told in any case.
     `why` is a sentence on how it came about, and lines of detail. Notices that have `together` in
     common share a message where a receiver takes several in one; `weight` is what is at stake, in
-    nano-dollars, 0 where that is not money.
+    nano-dollars, 0 where that is not money. `acked` is who has seen it, and until `quiet_until` it
+    is not repeated. `later` are receivers that are told after so many seconds, if it still lasts
+    and nobody has seen it.
     """
 
     message: str
@@ -62,6 +65,9 @@ class Notice:
     why: str | None = None
     together: str = ""
     weight: int = 0
+    acked: str | None = None
+    quiet_until: datetime | None = None
+    later: tuple[tuple[str, int], ...] = ()
 
 
 def notice_of(
@@ -71,6 +77,7 @@ def notice_of(
     history: tuple[str, ...],
     throttles: tuple[str, ...],
     now: datetime,
+    ack: Ack | None = None,
 ) -> Notice:
     """Return what to say of an alert that fired, in the words of its rule."""
     value = rule.text(alert.amount)
@@ -115,6 +122,8 @@ def notice_of(
         kind=rule.kind,
         why=alert.why,
         weight=alert.amount if rule.unit is Unit.COST else 0,
+        acked=ack.text if ack else None,
+        quiet_until=ack.until if ack else None,
     )
 
 
@@ -153,6 +162,22 @@ def overflow_notice(rule: Rule, full: int, now: datetime, *, revision: int = 1) 
         owner=rule.owner,
         summary=f"{most}; {full:,} more groups fire and are left out, those with the least.",
         resolved=None if full else "there is room again",
+    )
+
+
+def heartbeat_notice(
+    summary: str, every: timedelta, revision: int, to: tuple[str, ...], now: datetime
+) -> Notice:
+    """Return what to say where all is well with governor itself."""
+    beat = rejection_notice("heartbeat", "governor is alive", summary, now)
+    return replace(
+        beat,
+        message="heartbeat",
+        kind="heartbeat",
+        level=Level.INFO,
+        revision=revision,
+        period_end=now + every,
+        to=to,
     )
 
 

@@ -32,12 +32,42 @@ ALERT: Final = "alert"
 FACTS: Final = ("rule", "owner", "kind", "level", "mode")
 
 
-@dataclass(frozen=True, slots=True)
-class SlackChannel:
-    """A receiver: a channel of the workspace that the bot of the settings is in."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressee:
+    """A receiver of `routing.yaml`; `fallback` is told in its place while it cannot be."""
 
     name: str
+    fallback: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlackChannel(Addressee):
+    """A channel of the workspace that the bot of the settings is in.
+
+    `mention` is who is called by name when an alert reaches a level: `<!here>`, `<@U...>`.
+    """
+
     channel: str
+    mention: Mapping[Level, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook(Addressee):
+    """A web address that is posted to, signed; None for that of the settings."""
+
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pager(Addressee):
+    """The PagerDuty service of the settings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail(Addressee):
+    """Mail addresses, by the mail server of the settings."""
+
+    to: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +104,15 @@ APART: Final = Grouping(
 
 
 @dataclass(frozen=True, slots=True)
+class Escalation:
+    """Who is told too of an alert of at least `level` that lasts for `after` unacknowledged."""
+
+    after: timedelta
+    to: tuple[str, ...]
+    level: Level = Level.CRITICAL
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """Who is told of what matches; with `also`, later routes are looked at, too."""
 
@@ -81,6 +120,7 @@ class Route:
     to: tuple[str, ...]
     also: bool = False
     place: str = ""
+    escalate: tuple[Escalation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +200,17 @@ class QuietHours:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Alerts like `match` are held back until a time; somebody says why."""
+    """Alerts like `match` are held back until a time; somebody says why.
+
+    One that was ordered while governor runs has an `id`; its end can be brought forward.
+    """
 
     match: Scope
     until: datetime
     reason: str
     by: str
     since: datetime | None = None
+    id: str = ""
 
     def holds(self, facts: Facts, at: datetime) -> bool:
         """Return whether an alert is held back at a time."""
@@ -175,15 +219,31 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Who is told, and how often, that governor is alive and does its work."""
+
+    to: tuple[str, ...]
+    every: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Routing:
     """All of it. Without routes everybody is told of everything."""
 
-    receivers: tuple[SlackChannel, ...] = ()
+    receivers: tuple[Addressee, ...] = ()
     routes: tuple[Route, ...] = ()
     inhibitions: tuple[Inhibition, ...] = ()
     quiets: tuple[QuietHours, ...] = ()
     silences: tuple[Silence, ...] = ()
     grouping: Grouping = field(default_factory=Grouping)
+    heartbeat: Heartbeat | None = None
+    fallback: str | None = None
+
+    def fallback_of(self, receiver: str) -> str | None:
+        """Return who is told in place of a receiver that cannot be."""
+        own = next((each.fallback for each in self.receivers if each.name == receiver), None)
+        found = own or self.fallback
+        return None if found == receiver else found
 
     def matched(self, facts: Facts) -> list[Route]:
         """Return the routes that decide, in order."""
@@ -201,6 +261,16 @@ class Routing:
             return tuple(everybody)
         named = [name for route in self.matched(facts) for name in route.to]
         return tuple(dict.fromkeys((LOG, *named)))
+
+    def later_for(self, facts: Facts, level: Level) -> tuple[tuple[str, int], ...]:
+        """Return who is told later, and after how many seconds."""
+        return tuple(
+            (name, int(each.after.total_seconds()))
+            for route in self.matched(facts)
+            for each in route.escalate
+            if level >= each.level
+            for name in each.to
+        )
 
     def firing(self, firing: Iterable[Facts]) -> Firing:
         """Return what fires, ready to be asked by `mutes`."""

@@ -183,12 +183,10 @@ def greatest(
 
 def tell_held(draft: Draft, docket: Docket) -> None:
     """Try anew to tell of what was held back."""
-    for key in docket.held:
-        alert = docket.alerts.get(key)
-        if alert is not None and alert.is_open:
-            draft.tell_held(alert)
-        else:
-            draft.told.add(key)
+    held = {key: docket.alerts.get(key) for key in docket.held}
+    lasting = [alert for alert in held.values() if alert is not None and alert.is_open]
+    draft.told |= held.keys() - {alert.key for alert in lasting}
+    draft.tell_held(lasting)
 
 
 def rename(draft: Draft, docket: Docket, rules: Mapping[str, Rule], now: datetime) -> None:

@@ -20,6 +20,7 @@ from governor.adapters.duckdb.store import Store
 from governor.adapters.prices import Catalogue
 from governor.adapters.probes import Pages, Probes
 from governor.core.batches import Tally
+from governor.daemon import receivers
 from governor.daemon.acting import Acting
 from governor.daemon.clocks import EventClock, WallClock
 from governor.daemon.judging import Judges
@@ -30,7 +31,6 @@ from governor.daemon.parts import (
     judging_of,
     price_book,
     pricing_of,
-    receivers_of,
     watch_of,
 )
 from governor.daemon.pricing import tariffs_of
@@ -87,11 +87,11 @@ def run(
         if drain:
             ingest = ingest_of(settings, connection, store, clock, wall, judge=None)
         else:
-            state, receivers = State(store, now), receivers_of(settings)
+            state, told = State(store, now), receivers.fixed(settings)
             judging = judging_of(
                 settings,
                 state,
-                receivers,
+                told,
                 now,
                 None if follow_events else lambda: watch.complete,
                 follow_events=follow_events,
@@ -100,7 +100,7 @@ def run(
             judges = Judges([judging.evaluate, pricing])
             ingest = ingest_of(settings, connection, store, clock, wall, judge=judges)
             acting = Acting(
-                settings, connection, judging, pricing, state, ingest, receivers=receivers, now=now
+                settings, connection, judging, pricing, state, ingest, receivers=told, now=now
             )
         if acting:
             _open_probes(stack, settings, _pages(ingest, watch, store, acting))

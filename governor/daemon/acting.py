@@ -25,9 +25,11 @@ from governor.core.decisions import AuditRow
 from governor.daemon import answers, explaining
 from governor.daemon.judging import Judging
 from governor.daemon.looking import Looking
-from governor.daemon.parts import channel_of
 from governor.daemon.pricing import Pricing
+from governor.daemon.quieting import Quieting
+from governor.daemon.receivers import named
 from governor.daemon.telling import Telling
+from governor.daemon.wellbeing import Broken, Heart
 from governor.loops.deliver import Deliver, Receiver
 from governor.loops.enforce import Enforce, Publisher
 from governor.loops.ingest import Ingest
@@ -108,11 +110,21 @@ class Acting:
                 ask=ingest.ask,
                 now=now,
                 grouping=lambda: judging.evaluate.routing.grouping,
+                broken=self._broken(receiver.name, outbox),
             ),
-            channel=partial(channel_of, settings),
+            named=lambda each: named(settings, each, now),
         )
         self._telling.check(judging.evaluate.routing)
         self._telling.use(judging.evaluate.routing)
+        self._quieting = Quieting(lambda: judging.evaluate, now, self._audit)
+        self._heart = Heart(
+            state,
+            lambda: judging.evaluate.routing,
+            lambda: ingest.troubles,
+            ask=ingest.ask,
+            tell=judging.evaluate.tell,
+            now=now,
+        )
 
     def open(self, stack: ExitStack, stop: threading.Event) -> None:
         """Start the threads; the stack joins them after `stop` is set."""
@@ -127,6 +139,7 @@ class Acting:
             ("reload", self._reload.run),
             ("reprice", self._reprice.run),
             ("rerate", self._rerate.run),
+            ("heart", self._heart.run),
         ):
             thread = threading.Thread(target=loop, args=(stop,), name=name, daemon=True)
             thread.start()
@@ -143,6 +156,17 @@ class Acting:
         """What keeps it from acting, in plain lines."""
         found = [self._enforce.trouble, self._reload.trouble, self._reprice.trouble]
         return [*(trouble for trouble in found if trouble), *self._telling.troubles]
+
+    def _broken(self, receiver: str, outbox: Outbox) -> Broken:
+        return Broken(
+            receiver,
+            lambda: self._judging.evaluate.routing.fallback_of(receiver),
+            self._state,
+            outbox,
+            ask=self._ingest.ask,
+            tell=self._judging.evaluate.tell,
+            now=self._now,
+        )
 
     def _wake(self) -> None:
         self._reload.wake()
@@ -207,7 +231,14 @@ class Acting:
         def ordered(carry_out: Callable[[Call], Any]) -> Callable[[Call], Any]:
             return lambda call: self._ingest.ask(lambda: carry_out(call))
 
+        quiet, open_ = self._quieting, "no alert {!r} is open"
         return [
+            Route("POST", "/v1/alerts/<id>/ack", ordered(quiet.ack), open_),
+            Route("POST", "/v1/alerts/<id>/snooze", ordered(quiet.snooze), open_),
+            Route("POST", "/v1/alerts/<id>/unack", ordered(quiet.unack), open_),
+            Route("GET", "/v1/silences", asked("silences.list", quiet.listed)),
+            Route("POST", "/v1/silences", ordered(quiet.silence)),
+            Route("POST", "/v1/silences/<id>/end", ordered(quiet.end), "no silence {!r} holds"),
             Route("GET", "/v1/alerts/<id>", asked("alerts.show", look.alert), missing),
             Route("GET", "/v1/alerts/<id>/picture", asked("alerts.chart", look.picture), missing),
             Route("POST", "/v1/alerts/<id>/forgive", ordered(look.forgive), missing),
@@ -276,5 +307,7 @@ class Acting:
     def _rules(self) -> list[dict[str, Any]]:
         return [answers.rule_row(rule) for rule in self._judging.evaluate.rules.values()]
 
-    def _audit(self, caller: Caller, action: str, target: str, outcome: str) -> AuditRow:
-        return AuditRow(self._now(), caller.who, caller.via, action, target, outcome)
+    def _audit(
+        self, caller: Caller, action: str, target: str, outcome: str, detail: str | None = None
+    ) -> AuditRow:
+        return AuditRow(self._now(), caller.who, caller.via, action, target, outcome, detail)

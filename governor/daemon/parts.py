@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Final
 
 from governor import pricebook
-from governor.actions.log import Log
-from governor.actions.slack.bot import SlackBot
-from governor.actions.slack.webhook import SlackWebhook
 from governor.adapters.duckdb.file import FileOptions
 from governor.adapters.duckdb.state import State
 from governor.adapters.duckdb.store import Store
@@ -18,7 +15,6 @@ from governor.adapters.kafka.source import UsageSource
 from governor.adapters.prices import Catalogue
 from governor.core.admission import Window
 from governor.core.positions import PartitionId
-from governor.core.routing import SlackChannel
 from governor.core.tariffs import Tariffs
 from governor.daemon.clocks import EventClock, WallClock
 from governor.daemon.judging import Judging
@@ -169,38 +165,6 @@ def price_book(settings: Settings) -> pricebook.PriceBook:
 
 
 DEFAULT_PRICES: Final = Prices().path
-
-
-def receivers_of(settings: Settings) -> list[Receiver]:
-    """Return who is told of alerts."""
-    slack = settings.slack
-    timeout_s = slack.timeout.total_seconds()
-    receivers: list[Receiver] = [Log()]
-    if slack.bot_token and slack.channel:
-        token = slack.bot_token.get_secret_value()
-        receivers.append(
-            SlackBot(
-                token=token, channel=slack.channel, base_url=slack.base_url, timeout_s=timeout_s
-            )
-        )
-    elif slack.webhook_url:
-        url = slack.webhook_url.get_secret_value()
-        receivers.append(SlackWebhook(url=url, timeout_s=timeout_s))
-    return receivers
-
-
-def channel_of(settings: Settings, channel: SlackChannel) -> Receiver | None:
-    """Return what tells a channel of `routing.yaml`; None where no bot is set up."""
-    slack = settings.slack
-    if not slack.bot_token:
-        return None
-    return SlackBot(
-        name=channel.name,
-        token=slack.bot_token.get_secret_value(),
-        channel=channel.channel,
-        base_url=slack.base_url,
-        timeout_s=slack.timeout.total_seconds(),
-    )
 
 
 def judging_of(

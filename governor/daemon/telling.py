@@ -5,45 +5,47 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from governor.core.errors import ConfigError
-from governor.core.routing import LOG, Routing, SlackChannel
+from governor.core.routing import LOG, Addressee, Routing
 from governor.loops.deliver import Deliver, Receiver
 
 JOIN_TIMEOUT_S: Final = 3.0
 
 
 class Telling:
-    """Starts and stops the threads; `make` makes one of a receiver, `channel` one of a channel."""
+    """Starts and stops the threads, each of which `make` makes of a receiver.
+
+    `named` makes the receivers of `routing.yaml`; it raises ConfigError where it cannot.
+    """
 
     def __init__(
         self,
         fixed: Sequence[Receiver],
         *,
         make: Callable[[Receiver], Deliver],
-        channel: Callable[[SlackChannel], Receiver | None],
+        named: Callable[[Addressee], Receiver],
     ) -> None:
         self._fixed = {receiver.name: receiver for receiver in fixed}
         self._make = make
-        self._channel = channel
+        self._named = named
         self._lock = threading.Lock()
         self._running: dict[str, tuple[Deliver, threading.Thread, threading.Event]] = {}
-        self._channels: dict[str, SlackChannel] = {}
-        self._wanted: tuple[SlackChannel, ...] = ()
+        self._addressed: dict[str, Addressee] = {}
+        self._wanted: tuple[Addressee, ...] = ()
         self._open = False
 
     def check(self, routing: Routing) -> None:
         """Raise ConfigError where somebody is to be told who cannot be."""
-        if routing.receivers and self._channel(routing.receivers[0]) is None:
-            name = routing.receivers[0].name
-            raise ConfigError(f"routing.yaml: receiver {name!r} needs slack.bot_token in settings")
+        for each in routing.receivers:
+            self._named(each)
         known = {LOG, *self._fixed, *(each.name for each in routing.receivers)}
         for route in routing.routes:
-            for name in route.to:
+            for name in (*route.to, *(to for each in route.escalate for to in each.to)):
                 if name not in known:
                     why = "slack.bot_token and slack.channel, or slack.webhook_url, in settings"
                     raise ConfigError(f"{route.place}: to={name!r}: needs {why}")
 
     def use(self, routing: Routing) -> None:
-        """Tell the channels of a routing from now on, and no others."""
+        """Tell the receivers of a routing from now on, and no others."""
         with self._lock:
             self._wanted = routing.receivers
             if self._open:
@@ -72,13 +74,12 @@ class Telling:
 
     def _adjust(self) -> None:
         wanted = {each.name: each for each in self._wanted}
-        gone = [name for name, each in self._channels.items() if wanted.get(name) != each]
+        gone = [name for name, each in self._addressed.items() if wanted.get(name) != each]
         self._stop(gone)
         for name, each in wanted.items():
-            receiver = None if name in self._running else self._channel(each)
-            if receiver is not None:
-                self._channels[name] = each
-                self._start(receiver)
+            if name not in self._running:
+                self._addressed[name] = each
+                self._start(self._named(each))
 
     def _start(self, receiver: Receiver) -> None:
         stop = threading.Event()
@@ -91,7 +92,7 @@ class Telling:
     def _stop(self, names: Iterable[str]) -> None:
         ending = [self._running.pop(name) for name in names if name in self._running]
         for name in names:
-            self._channels.pop(name, None)
+            self._addressed.pop(name, None)
         for _, _, stop in ending:
             stop.set()
         for _, thread, _ in ending:

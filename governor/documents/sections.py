@@ -127,7 +127,8 @@ def choice(options: Mapping[str, T]) -> Read[T]:
 
 
 def listed(words: Iterable[str]) -> str:
-    """Return `a, b or c`."""
+    """Return `a, b or c`, `nothing` where there is none."""
+    words = list(words) or ["nothing"]
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last
 

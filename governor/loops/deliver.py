@@ -25,6 +25,8 @@ FIRST_RETRY_S: Final = 1.0
 LONGEST_RETRY_S: Final = 60.0
 REFUSED_RETRY_S: Final = 60.0
 """A person must act; we look again this often, since they may have."""
+BROKEN_AFTER: Final = timedelta(minutes=5)
+"""A receiver that fails for so long is broken; one that refuses is at once."""
 LONGEST_WAIT_S: Final = 3_600.0
 """The most that a receiver may ask us to wait."""
 
@@ -79,7 +81,11 @@ class Ask(Protocol):
 
 
 class Deliver:
-    """Tells one receiver; `trouble` says why it cannot."""
+    """Tells one receiver; `trouble` says why it cannot.
+
+    `broken` is handed why it has not been told for long or not at all, at each try, and None when
+    it is told.
+    """
 
     def __init__(
         self,
@@ -89,12 +95,15 @@ class Deliver:
         ask: Ask,
         now: Callable[[], datetime],
         grouping: Callable[[], Grouping],
+        broken: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         self._receiver = receiver
         self._outbox = outbox
         self._ask = ask
         self._now = now
         self._grouping = grouping
+        self._broken = broken
+        self._failing_since: datetime | None = None
         self.trouble: str | None = None
 
     @property
@@ -141,7 +150,8 @@ class Deliver:
             reference = self._receiver.tell(bulletin)
         except GovernorError as error:
             return self._failed(bulletin, error)
-        self.trouble = None
+        self.trouble, self._failing_since = None, None
+        self._broken(None)
         self._ask(lambda: self._outbox.told(name, bulletin, reference, self._now()))
         telemetry.MESSAGES_TOLD.labels(name, "told").inc()
         _log.info("message.told", **self._named(bulletin))
@@ -161,6 +171,9 @@ class Deliver:
         unsure = bulletin.unsure or not (refused or asked_s is not None)
         self._ask(lambda: self._outbox.not_told(name, bulletin, str(error), next_at, unsure=unsure))
         self.trouble = f"{name} is not told: {error}"
+        self._failing_since = self._failing_since or self._now()
+        if refused or self._now() - self._failing_since >= BROKEN_AFTER:
+            self._broken(str(error))
         telemetry.MESSAGES_TOLD.labels(name, "refused" if refused else "failed").inc()
         (_log.error if refused else _log.warning)(
             "message.not_told", error=str(error), retry_s=retry_s, **self._named(bulletin)

@@ -5,12 +5,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from governor.core.acks import Ack
 from governor.core.alerts import Alert, AlertKey, Seen, Transition
 from governor.core.decisions import Decisions
 from governor.core.directives import Directive
 from governor.core.gauges.history import Blocks, Exemption, Wanted
 from governor.core.gauges.shared import Sighting
 from governor.core.notifications import Notice
+from governor.core.routing import Silence
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
 from governor.core.rules.shared import Rule
@@ -151,6 +153,14 @@ class Memory:
         return self._facts.answer(rule, start, end) if self._facts else {}
 
     def totals_ahead(self, mask: Mask, start: datetime) -> Sequence[Sums]:
+        """Return none."""
+        return ()
+
+    def acks(self, now: datetime) -> Sequence[Ack]:
+        """Return none."""
+        return ()
+
+    def silences(self, now: datetime) -> Sequence[Silence]:
         """Return none."""
         return ()
 

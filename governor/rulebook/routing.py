@@ -3,19 +3,19 @@
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
 from governor.core.routing import (
     FACTS,
-    LOG,
+    Escalation,
+    Heartbeat,
     Inhibition,
     QuietHours,
     Route,
     Routing,
     Silence,
-    SlackChannel,
 )
 from governor.core.rules.shared import Level, Mode
 from governor.core.scopes import DIMENSIONS, Condition, Scope
@@ -23,16 +23,25 @@ from governor.documents import Document, Node, Problem
 from governor.documents.sections import Read, Report, Section, choice, listed, suggestion
 from governor.documents.texts import identifier, line
 from governor.rulebook.grouping import read_grouping
+from governor.rulebook.receivers import BUILT_IN, read_receivers
 from governor.rulebook.scope import EVERYTHING, conditions
-from governor.rulebook.values import MAX_NAME_CHARACTERS, MAX_TEXT_CHARACTERS, zone
+from governor.rulebook.values import MAX_NAME_CHARACTERS, MAX_TEXT_CHARACTERS, duration, zone
 
-KEYS: Final = ("version", "receivers", "routes", "grouping", "inhibit", "quiet", "silences")
-BUILT_IN: Final = (LOG, "slack")
+KEYS: Final = (
+    "version",
+    "receivers",
+    "routes",
+    "fallback",
+    "grouping",
+    "heartbeat",
+    "inhibit",
+    "quiet",
+    "silences",
+)
 MAX_ITEMS: Final = 100
 MAX_SILENCES: Final = 1_000
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
-_CHANNEL: Final = re.compile(r"[CGD][A-Z0-9]{4,20}")
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _DAY: Final = choice({day: number for number, day in enumerate(DAYS)})
 _LEVEL: Final = choice({str(level): level for level in Level})
@@ -61,8 +70,9 @@ def read_routing(document: Document, labels: Collection[str]) -> RoutingFile:
         top = Section("a routing file", document.root, KEYS, report)
         top.take("version", choice({"1": "1"}), "1", "1")
         known = (*FACTS, *DIMENSIONS, *labels)
-        receivers = _receivers(top)
-        routes = _routes(top, known, [*BUILT_IN, *(each.name for each in receivers)])
+        receivers = read_receivers(top)
+        names = [*BUILT_IN, *(each.name for each in receivers)]
+        routes = _routes(top, known, names)
         routing = Routing(
             receivers=receivers,
             routes=routes,
@@ -70,6 +80,8 @@ def read_routing(document: Document, labels: Collection[str]) -> RoutingFile:
             quiets=_each(top, "quiet", lambda node: _quiet(node, report, known)),
             silences=_each(top, "silences", lambda node: _silence(node, report, known)),
             grouping=read_grouping(top, known),
+            heartbeat=_heartbeat(top, names),
+            fallback=top.take("fallback", _one_of(names), None),
         )
         _check_receivers(top, routing)
         _check_cycles(top, routing)
@@ -89,41 +101,6 @@ def _each(top: Section, key: str, read: Callable[[Node], T]) -> tuple[T, ...]:
     return tuple(read(node) for node in entry.node.value[:most])
 
 
-def _receivers(top: Section) -> tuple[SlackChannel, ...]:
-    entry = top.entries.get("receivers")
-    if entry is None:
-        return ()
-    report, named = top.report, entry.node.value
-    if not isinstance(named, dict) or not named:
-        report.add(
-            entry, "receivers must be a mapping, such as {growth: {slack: {channel: C0123}}}"
-        )
-        return ()
-    found = []
-    for name, each in named.items():
-        report.read("receiver", Node(name, each.line, each.column), _receiver_name, "")
-        section = Section(f"receiver {name!r}", each.node, ("slack",), report)
-        slack = section.entries.get("slack")
-        if slack is None:
-            section.needs("slack", "{channel: C0123ABCD}")
-            continue
-        inner = Section("slack", slack.node, ("channel",), report)
-        found.append(SlackChannel(name, inner.take("channel", _channel, "", "C0123ABCD")))
-    return tuple(found)
-
-
-def _receiver_name(text: str) -> str:
-    if text in BUILT_IN:
-        raise ValueError(f"is always there; {listed(BUILT_IN)} need no entry")
-    return identifier(text)
-
-
-def _channel(text: str) -> str:
-    if not _CHANNEL.fullmatch(text):
-        raise ValueError("must be the id of a channel, such as C0123ABCD, and not its name")
-    return text
-
-
 def _routes(top: Section, known: Sequence[str], receivers: Sequence[str]) -> tuple[Route, ...]:
     routes = _each(top, "routes", lambda node: _route(node, top.report, known, receivers))
     if routes and (routes[-1].match.conditions or routes[-1].also):
@@ -134,7 +111,7 @@ def _routes(top: Section, known: Sequence[str], receivers: Sequence[str]) -> tup
 
 
 def _route(node: Node, report: Report, known: Sequence[str], receivers: Sequence[str]) -> Route:
-    section = Section("a route", node, ("match", "to", "also"), report)
+    section = Section("a route", node, ("match", "to", "also", "escalate"), report)
     entry = section.entries.get("to")
     if entry is None:
         section.needs("to", "[slack]")
@@ -144,6 +121,41 @@ def _route(node: Node, report: Report, known: Sequence[str], receivers: Sequence
         to=tuple(report.read("to", item, _one_of(receivers), "") for item in items),
         also=section.take("also", _BOOL, False),  # noqa: FBT003
         place=f"{report.path}:{node.line}:{node.column}",
+        escalate=_escalations(section, receivers),
+    )
+
+
+def _escalations(route: Section, receivers: Sequence[str]) -> tuple[Escalation, ...]:
+    entry = route.entries.get("escalate")
+    found = []
+    for item in route.report.items("escalate", entry.node) if entry else []:
+        section = Section("an escalation", item, ("after", "level", "to"), route.report)
+        to = section.entries.get("to")
+        if to is None:
+            section.needs("to", "[oncall]")
+        named = route.report.items("to", to.node) if to else []
+        found.append(
+            Escalation(
+                after=section.take("after", duration, timedelta(0), "30m"),
+                to=tuple(route.report.read("to", each, _one_of(receivers), "") for each in named),
+                level=section.take("level", _LEVEL, Level.CRITICAL),
+            )
+        )
+    return tuple(found)
+
+
+def _heartbeat(top: Section, receivers: Sequence[str]) -> Heartbeat | None:
+    entry = top.entries.get("heartbeat")
+    if entry is None:
+        return None
+    section = Section("heartbeat", entry.node, ("to", "every"), top.report)
+    to = section.entries.get("to")
+    if to is None:
+        section.needs("to", "[slack]")
+    named = top.report.items("to", to.node) if to else []
+    return Heartbeat(
+        to=tuple(top.report.read("to", each, _one_of(receivers), "") for each in named),
+        every=section.take("every", duration, timedelta(days=1)),
     )
 
 
@@ -267,6 +279,10 @@ def _moment(text: str) -> datetime:
 def _check_receivers(top: Section, routing: Routing) -> None:
     """Report receivers that no route names."""
     used = {name for route in routing.routes for name in route.to}
+    used |= {name for route in routing.routes for each in route.escalate for name in each.to}
+    used |= {each.fallback for each in routing.receivers if each.fallback}
+    used |= {routing.fallback} if routing.fallback else set()
+    used |= set(routing.heartbeat.to) if routing.heartbeat else set()
     entry = top.entries.get("receivers")
     if entry is None or not isinstance(entry.node.value, dict) or "" in used:
         return

@@ -24,10 +24,10 @@ from governor.settings.model import (
     Prices,
     Rules,
     Settings,
-    Slack,
     Store,
     Topic,
 )
+from governor.settings.receivers import Slack
 from governor.settings.reference import reference
 from governor.settings.sources import (
     CONFIG_VARIABLE,

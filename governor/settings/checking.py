@@ -10,7 +10,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from governor.settings.model import CONFLICT, Settings
+from governor.settings.group import CONFLICT
+from governor.settings.model import Settings
 from governor.settings.sources import CATALOGUE, Leaf, Route, is_secret
 
 MAX_SHOWN_CHARACTERS: Final = 60

@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
-    SecretStr,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -19,13 +16,13 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from governor.core.positions import ResetPolicy
 from governor.formats import FORMATS
+from governor.settings.group import CONFLICT, FilePath, Group, Line, Secret, Switch
+from governor.settings.receivers import PagerDuty, Slack, Smtp, Webhook
 from governor.settings.values import (
     ApiVersion,
     Duration,
-    Flag,
     Servers,
     Size,
-    Text,
     TopicName,
     Whole,
     is_loopback,
@@ -33,26 +30,10 @@ from governor.settings.values import (
 
 ENV_PREFIX: Final = "GOVERNOR_"
 ENV_DELIMITER: Final = "__"
-CONFLICT: Final = "conflict"
-"""The type of error for settings that are each right and do not go together."""
-
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
-
-_Text = Annotated[str, Text()]
-_Path = Annotated[Path, Text("path")]
-_Secret = Annotated[SecretStr, Text("secret text")]
-_Flag = Annotated[bool, Flag()]
-
-
-class Group(BaseModel):
-    """Settings that belong together; frozen, unknown names refused, no value in an error."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True
-    )
 
 
 class Kafka(Group):
@@ -64,35 +45,35 @@ class Kafka(Group):
     security_protocol: SecurityProtocol = Field(
         "PLAINTEXT", description="How to talk to the brokers: encrypted (SSL), logged in (SASL)."
     )
-    allow_insecure: _Flag = Field(
+    allow_insecure: Switch = Field(
         default=False,
         description="Allow PLAINTEXT and SASL_PLAINTEXT to brokers on other machines.",
     )
-    ssl_cafile: _Path | None = Field(
+    ssl_cafile: FilePath | None = Field(
         None, description="File of certificates to trust (PEM); unset: those of the system."
     )
-    ssl_certfile: _Path | None = Field(
+    ssl_certfile: FilePath | None = Field(
         None, description="File of the client certificate (PEM), for mutual TLS."
     )
-    ssl_keyfile: _Path | None = Field(
+    ssl_keyfile: FilePath | None = Field(
         None, description="File of the client's private key (PEM), for mutual TLS."
     )
-    ssl_key_password: _Secret | None = Field(
+    ssl_key_password: Secret | None = Field(
         None, description="Password of the client's private key."
     )
     sasl_mechanism: SaslMechanism | None = Field(
         None, description="How to log in; needs a SASL security protocol."
     )
-    sasl_username: _Text | None = Field(None, description="User name for PLAIN and SCRAM.")
-    sasl_password: _Secret | None = Field(None, description="Password for PLAIN and SCRAM.")
-    sasl_oauth_token: _Secret | None = Field(None, description="Token for OAUTHBEARER.")
-    sasl_oauth_token_file: _Path | None = Field(
+    sasl_username: Line | None = Field(None, description="User name for PLAIN and SCRAM.")
+    sasl_password: Secret | None = Field(None, description="Password for PLAIN and SCRAM.")
+    sasl_oauth_token: Secret | None = Field(None, description="Token for OAUTHBEARER.")
+    sasl_oauth_token_file: FilePath | None = Field(
         None, description="File of the OAUTHBEARER token, read again at each use, instead of it."
     )
-    group_id: _Text = Field(
+    group_id: Line = Field(
         "governor", description="Consumer group that offsets are shown under, for lag tools."
     )
-    client_id: _Text = Field("governor", description="Name of this client in the brokers' logs.")
+    client_id: Line = Field("governor", description="Name of this client in the brokers' logs.")
     auto_offset_reset: ResetPolicy = Field(
         ResetPolicy.EARLIEST,
         description="Where to begin a topic with no stored position; `none` stops instead.",
@@ -152,8 +133,8 @@ class Kafka(Group):
 class Topic(Group):
     """One topic of events, of usage or of business."""
 
-    format: _Text = Field(description="Format of its records.")
-    fields: Mapping[str, _Text] = Field(
+    format: Line = Field(description="Format of its records.")
+    fields: Mapping[str, Line] = Field(
         default_factory=dict,
         description="Where fields of the event are in a record: `team: $.data.owner`.",
     )
@@ -176,7 +157,7 @@ class Topic(Group):
 class Store(Group):
     """The DuckDB file and what it may use."""
 
-    path: _Path = Field(Path("data/governor.duckdb"), description="The DuckDB file.")
+    path: FilePath = Field(Path("data/governor.duckdb"), description="The DuckDB file.")
     memory_limit: Annotated[int, Size("64MB", "1TB", "400MB")] = Field(
         400_000_000, description="Memory that DuckDB may use."
     )
@@ -223,7 +204,7 @@ class Ingest(Group):
 class Http(Group):
     """Where metrics and health are served."""
 
-    host: _Text = Field("127.0.0.1", description="Address to listen on.")
+    host: Line = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Whole(0, 65_535, 9464)] = Field(
         9464, description="Port to listen on; 0 takes any free port."
     )
@@ -232,7 +213,9 @@ class Http(Group):
 class Rules(Group):
     """Where the rules are, and how soon a change is seen."""
 
-    path: _Path = Field(Path("rules"), description="Folder of rule files (`*.yaml`), or one file.")
+    path: FilePath = Field(
+        Path("rules"), description="Folder of rule files (`*.yaml`), or one file."
+    )
     reload_every: Annotated[timedelta, Duration("100ms", "1h", "2s")] = Field(
         timedelta(seconds=2), description="How often the rule files are looked at for changes."
     )
@@ -241,7 +224,7 @@ class Rules(Group):
 class Prices(Group):
     """The company's own prices, and how far reported costs may be from ours."""
 
-    path: _Path = Field(
+    path: FilePath = Field(
         Path("prices.yaml"), description="File of the company's own prices; it may be absent."
     )
     reload_every: Annotated[timedelta, Duration("100ms", "1h", "2s")] = Field(
@@ -250,38 +233,6 @@ class Prices(Group):
     disagreement_percent: Annotated[int, Whole(1, 1000, 10)] = Field(
         10, description="Alert where costs that senders report differ by more from ours, percent."
     )
-
-
-class Slack(Group):
-    """Who hears of alerts in Slack: a bot that edits its messages, or a plain webhook."""
-
-    bot_token: _Secret | None = Field(
-        None, description="Token of the bot (`xoxb-...`); with it messages are edited in place."
-    )
-    channel: _Text | None = Field(None, description="Id of the channel to post to, `C0123ABCD`.")
-    webhook_url: _Secret | None = Field(
-        None, description="Incoming webhook, instead of a bot; each change is a message of its own."
-    )
-    base_url: _Text = Field(
-        "https://slack.com/api/", description="Where Slack's Web API is; another for tests."
-    )
-    timeout: Annotated[timedelta, Duration("1s", "2m", "10s")] = Field(
-        timedelta(seconds=10), description="How long to wait for Slack's answer."
-    )
-
-    @model_validator(mode="after")
-    def _go_together(self) -> Self:
-        conflicts = []
-        if self.bot_token and self.webhook_url:
-            conflicts.append(("webhook_url", "and slack.bot_token exclude each other; keep one"))
-        if self.bot_token and not self.channel:
-            conflicts.append(("bot_token", "needs slack.channel, such as C0123ABCD"))
-        if self.channel and not self.bot_token:
-            conflicts.append(("channel", "needs slack.bot_token; a webhook has its own"))
-        if conflicts:
-            text = "; ".join(f"slack.{name} {message}" for name, message in conflicts)
-            raise PydanticCustomError(CONFLICT, "{text}", {"text": text, "conflicts": conflicts})
-        return self
 
 
 class Directives(Group):
@@ -299,14 +250,14 @@ class Directives(Group):
 class Control(Group):
     """Where the daemon takes orders: a Unix socket, and TCP only with a token."""
 
-    socket: _Path = Field(
+    socket: FilePath = Field(
         Path("data/control.sock"), description="Unix socket of the control API, mode 0600."
     )
-    host: _Text = Field("127.0.0.1", description="Address of the control API on TCP.")
+    host: Line = Field("127.0.0.1", description="Address of the control API on TCP.")
     port: Annotated[int, Whole(0, 65_535, 9467)] | None = Field(
         None, description="Port of the control API on TCP; unset: the Unix socket alone."
     )
-    token: _Secret | None = Field(None, description="Token that TCP callers must show.")
+    token: Secret | None = Field(None, description="Token that TCP callers must show.")
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
@@ -320,7 +271,7 @@ class Control(Group):
 class Gate(Group):
     """Where the gate answers whether a request may run."""
 
-    host: _Text = Field("127.0.0.1", description="Address to listen on.")
+    host: Line = Field("127.0.0.1", description="Address to listen on.")
     port: Annotated[int, Whole(0, 65_535, 9465)] = Field(
         9465, description="Port to listen on; 0 takes any free port."
     )
@@ -355,6 +306,9 @@ class Settings(BaseSettings):
     rules: Rules = Field(default_factory=Rules)
     prices: Prices = Field(default_factory=Prices)
     slack: Slack = Field(default_factory=Slack)
+    webhook: Webhook = Field(default_factory=Webhook)
+    pagerduty: PagerDuty = Field(default_factory=PagerDuty)
+    smtp: Smtp = Field(default_factory=Smtp)
     directives: Directives = Field(default_factory=Directives)
     control: Control = Field(default_factory=Control)
     gate: Gate = Field(default_factory=Gate)

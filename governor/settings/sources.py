@@ -15,7 +15,8 @@ from pydantic_settings import EnvSettingsSource
 
 from governor.core.errors import ConfigError
 from governor.documents import Entry, Node, read_document, speaking
-from governor.settings.model import ENV_DELIMITER, ENV_PREFIX, Group, Settings, Topic
+from governor.settings.group import Group
+from governor.settings.model import ENV_DELIMITER, ENV_PREFIX, Settings, Topic
 
 MAX_SECRET_BYTES: Final = 65_536
 CONFIG_VARIABLE: Final = "GOVERNOR_CONFIG"

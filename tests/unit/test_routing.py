@@ -15,10 +15,12 @@ from governor.core.errors import ConfigError
 from governor.core.routing import APART, Facts, Grouping, Inhibition, QuietHours, Routing, Silence
 from governor.core.rules.shared import Level
 from governor.core.scopes import Condition, Scope
+from governor.daemon.receivers import named
 from governor.daemon.telling import Telling
 from governor.loops.deliver import Deliver
 from governor.rulebook import Problem, check, digest, load
 from governor.rulebook.kept import keep, kept
+from governor.settings import Settings
 from tests.unit.site import NOON, Clock, Site, budget, opened
 
 HOUR = timedelta(hours=1)
@@ -348,7 +350,7 @@ def test_threads_come_and_go(tmp_path: Path) -> None:
     telling = Telling(
         [Mute("log"), Mute("slack")],  # type: ignore[list-item]
         make=make,  # type: ignore[arg-type]
-        channel=lambda each: Mute(each.name),  # type: ignore[arg-type,return-value]
+        named=lambda each: Mute(each.name),  # type: ignore[arg-type,return-value]
     )
     telling.check(routing)
     telling.open()
@@ -361,7 +363,7 @@ def test_threads_come_and_go(tmp_path: Path) -> None:
         assert telling.troubles == []
     finally:
         telling.close()
-    poor = Telling([], make=make, channel=lambda _: None)  # type: ignore[arg-type]
+    poor = Telling([], make=make, named=lambda each: named(Settings(), each, lambda: NOON))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"needs slack\.bot_token"):
         poor.check(routing)
     with pytest.raises(ConfigError, match=r"to='slack'"):

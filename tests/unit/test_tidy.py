@@ -28,17 +28,18 @@ OWNERS: Final[dict[str, set[str]]] = {
     "lz4": set(),  # kafka-python loads it
     "tzdata": set(),  # zoneinfo reads it
     "zstandard": set(),  # kafka-python loads it
+    "websockets": set(),  # the local Slack serves Socket Mode with it
     "confluent-kafka": set(),  # the demo loads the C library out of its wheel
     "duckdb": {"adapters/duckdb"},
     "genai-prices": {"adapters"},
     "kafka-python": {"adapters/kafka"},
-    "msgspec": {"adapters/duckdb", "cli", "core", "demo", "formats", "gate"},
+    "msgspec": {"actions", "adapters/duckdb", "cli", "core", "demo", "formats", "gate"},
     "numpy": {"adapters/duckdb", "core", "core/gauges", "loops/evaluate"},
     "opentelemetry-proto": {"formats"},
     "prometheus-client": {"."},
     "protobuf": {"formats"},
     "pyarrow": {"adapters/duckdb", "core", "core/gauges"},
-    "pydantic": {"settings"},
+    "pydantic": {"daemon", "settings"},
     "pydantic-settings": {"settings"},
     "rich": {"cli"},
     "ruamel-yaml": {"documents"},

@@ -13,9 +13,10 @@ import structlog
 
 from governor.actions.slack.connection import TOO_MUCH, Client, RefusalError, call
 from governor.actions.slack.group import reply, root
-from governor.actions.slack.message import Message
+from governor.actions.slack.message import Message, addressed
 from governor.core.bulletins import Bulletin
 from governor.core.errors import PermanentError, TransientError
+from governor.core.rules.shared import Level
 
 EVENT_TYPE: Final = "governor_alert"
 LOOK_BACK: Final = timedelta(hours=1)
@@ -38,13 +39,21 @@ class SlackBot:
     """Posts to one channel and edits what it posted; see docs/how-to/tell-slack.md for scopes."""
 
     def __init__(
-        self, *, token: str, channel: str, base_url: str, timeout_s: float, name: str = "slack"
+        self,
+        *,
+        token: str,
+        channel: str,
+        base_url: str,
+        timeout_s: float,
+        name: str = "slack",
+        mention: Mapping[Level, str] | None = None,
     ) -> None:
         self.name: Final = name
         self.apart: Final = False
         self._client = Client(token=token, base_url=base_url, timeout_s=timeout_s)
         self._channel = channel
         self._blind = False
+        self._mention = mention or {}
 
     def __repr__(self) -> str:
         return f"SlackBot(channel={self._channel!r})"
@@ -89,7 +98,7 @@ class SlackBot:
             return
         self._call(
             self._client.chat_postMessage,
-            message,
+            self._mentioning(message, bulletin),
             channel=channel,
             thread_ts=ts,
             reply_broadcast=bulletin.rose or bulletin.repeats,
@@ -120,8 +129,17 @@ class SlackBot:
         remark: str | None = None,
         **where: str | bool,
     ) -> str:
-        sent = self._call(method, root(bulletin, remark), metadata=_metadata(bulletin), **where)
+        message = self._mentioning(root(bulletin, remark), bulletin)
+        sent = self._call(method, message, metadata=_metadata(bulletin), **where)
         return f"{_text(sent, 'channel')}:{_text(sent, 'ts')}"
+
+    def _mentioning(self, message: Message, bulletin: Bulletin) -> Message:
+        """Call somebody by name, where it got as bad as they want to be called for."""
+        who = self._mention.get(bulletin.level)
+        called = bulletin.open and (bulletin.is_first or bulletin.rose or bulletin.repeats)
+        if not who or not called:
+            return message
+        return Message(f"{who} {message.text}", [*message.blocks, addressed(who)])
 
     def _call(
         self, method: Callable[..., Any], message: Message, **where: Any

@@ -17,21 +17,25 @@ from collections.abc import Callable, Mapping
 from http.client import HTTPException, InvalidURL
 from typing import Any, Final
 from urllib.error import URLError
-from urllib.parse import urlsplit
-from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, Request, UnknownHandler
+from urllib.request import Request
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web import SlackResponse
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
+from governor.actions.http import (
+    SERVER_ERRORS,
+    TIMED_OUT,
+    TOO_MANY,
+    exchange,
+    host_of,
+    opener,
+    seconds,
+)
 from governor.core.errors import GovernorError, PermanentError, TransientError
 
-MAX_REPLY_BYTES: Final = 16_000_000
 OK: Final = 200
-TIMED_OUT: Final = 408
-TOO_MANY: Final = 429
-SERVER_ERRORS: Final = 500
 UNREADABLE: Final = "unreadable_reply"
 
 RATE_LIMITS: Final = frozenset({"rate_limited", "ratelimited"})
@@ -94,12 +98,12 @@ class Client(WebClient):
     def __init__(self, *, token: str, base_url: str, timeout_s: float) -> None:
         whole_s = math.ceil(timeout_s)
         super().__init__(token, base_url, whole_s, logger=_LIBRARY, retry_handlers=[])
-        self.host = _host(base_url)
-        self._opener = _opener()
+        self.host = host_of(base_url)
+        self._opener = opener()
         self._timeout_s = timeout_s
 
     def _perform_urllib_http_request_internal(self, url: str, req: Request) -> dict[str, Any]:  # noqa: ARG002
-        status, headers, body = _exchange(self._opener, req, self._timeout_s)
+        status, headers, body = exchange(self._opener, req, self._timeout_s)
         if not _is_object(body):
             body = json.dumps({"ok": False, "error": UNREADABLE if status == OK else ""})
         return {"status": status, "headers": headers, "body": body}
@@ -110,12 +114,12 @@ class Hook(WebhookClient):
 
     def __init__(self, *, url: str, timeout_s: float) -> None:
         super().__init__(url, math.ceil(timeout_s), logger=_LIBRARY, retry_handlers=[])
-        self.host = _host(url)
-        self._opener = _opener()
+        self.host = host_of(url)
+        self._opener = opener()
         self._timeout_s = timeout_s
 
     def _perform_http_request_internal(self, url: str, req: Request) -> WebhookResponse:
-        status, headers, body = _exchange(self._opener, req, self._timeout_s)
+        status, headers, body = exchange(self._opener, req, self._timeout_s)
         return WebhookResponse(url=url, status_code=status, body=body, headers=headers)
 
 
@@ -172,7 +176,7 @@ def refused(
     if not _CODE.fullmatch(code):
         code = f"HTTP {status}"
     if status == TOO_MANY or code in RATE_LIMITS:
-        retry_after_s = _seconds(headers.get("retry-after", ""))
+        retry_after_s = seconds(headers.get("retry-after", ""))
         return TransientError(f"Slack at {host}: {code}", retry_after_s=retry_after_s)
     if status == TIMED_OUT or status >= SERVER_ERRORS or code in PASSING:
         return TransientError(f"Slack at {host}: {code}")  # it may have been done all the same
@@ -205,37 +209,8 @@ def unreachable(host: str, error: Exception) -> GovernorError:
     return TransientError(f"Slack at {host}: {said}")
 
 
-def _opener() -> OpenerDirector:
-    """Return an opener of plain requests: any status is an answer, and nothing is followed."""
-    opener = OpenerDirector()
-    for handler in (HTTPHandler(), HTTPSHandler(), UnknownHandler()):
-        opener.add_handler(handler)
-    return opener
-
-
-def _exchange(
-    opener: OpenerDirector, request: Request, timeout_s: float
-) -> tuple[int, dict[str, str], str]:
-    with opener.open(request, timeout=timeout_s) as reply:
-        body = reply.read(MAX_REPLY_BYTES)
-        headers = {name.lower(): value for name, value in reply.headers.items()}
-        return reply.status, headers, body.decode("utf-8", "replace")
-
-
 def _is_object(body: str) -> bool:
     try:
         return isinstance(json.loads(body), dict)
     except (ValueError, RecursionError):
         return False
-
-
-def _seconds(text: str) -> float | None:
-    return float(text) if re.fullmatch(r"[0-9]{1,5}(\.[0-9]+)?", text.strip()) else None
-
-
-def _host(url: str) -> str:
-    """Return the part of an address that is no secret."""
-    try:
-        return urlsplit(url).hostname or "an address without a host"
-    except ValueError:
-        return "an address that cannot be read"

@@ -13,8 +13,8 @@ from decimal import Decimal
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from governor.actions import words
 from governor.core.notifications import Notice
-from governor.core.rules.shared import Level
 
 MAX_HEADER: Final = 150
 MAX_TEXT: Final = 3_500
@@ -34,12 +34,6 @@ MAX_LINK: Final = 1_000
 MAX_PERCENT: Final = Decimal(999_999)
 BAR_CELLS: Final = 20
 
-_SIGNS: Final = {
-    Level.INFO: "\N{INFORMATION SOURCE}\ufe0f",
-    Level.WARNING: "\N{WARNING SIGN}\ufe0f",
-}
-_WORST: Final = "\N{POLICE CARS REVOLVING LIGHT}"
-_OVER: Final = "\N{WHITE HEAVY CHECK MARK}"
 _QUOTE: Final = "\N{MODIFIER LETTER GRAVE ACCENT}"
 
 _ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -83,10 +77,18 @@ def compose(notice: Notice, remark: str | None = None) -> Message:
         more = [f"… after {rest} earlier"] if rest > 0 else []
         blocks.append(plain("\n".join(["What happened:", *more, *lines]), MAX_LIST))
     elements = _context(notice)
+    if notice.acked and notice.quiet_until:
+        seen = f"{shown(notice.acked, MAX_LINE)} until {date(notice.quiet_until)}"
+        elements.insert(0, marked(seen))
     if remark:
         elements.insert(0, marked(shown(remark, MAX_LINE)))
     blocks.append({"type": "context", "elements": elements})
     return Message(text=_text(notice, remark), blocks=blocks)
+
+
+def addressed(who: str) -> Block:
+    """Return a line that calls somebody by name; `who` is of `routing.yaml`, in Slack's markup."""
+    return {"type": "context", "elements": [marked(who)]}
 
 
 def shown(text: str, limit: int) -> str:
@@ -104,14 +106,9 @@ def shown(text: str, limit: int) -> str:
 
 def _heading(notice: Notice) -> str:
     title = " ".join(notice.title.split())
-    mark = sign(notice.level, over=notice.resolved is not None)
+    mark = words.sign(notice.level, over=notice.resolved is not None)
     state = str(notice.level).capitalize() if notice.resolved is None else "Resolved"
     return f"{mark} {state}: {title}"
-
-
-def sign(level: Level, *, over: bool) -> str:
-    """Return the picture that says how bad it is, or that it is over."""
-    return _OVER if over else _SIGNS.get(level, _WORST)
 
 
 def _spent(notice: Notice) -> str:
@@ -168,11 +165,13 @@ def _text(notice: Notice, remark: str | None) -> str:
     if notice.resolved is not None:
         lines.append(f"Over: {notice.resolved[:MAX_LINE]}.")
     lines.append(notice.summary[:MAX_SUMMARY])
+    if notice.acked:
+        lines.append(notice.acked[:MAX_LINE])
     if notice.why:
         lines.append(notice.why[:MAX_WHY])
     if notice.limit:
         named = (f"{name} = {value[:MAX_WORD]}" for name, value in notice.group[:MAX_LINES])
-        lines.append(f"{amounts(notice)}, for {', '.join(named) or 'everything'}")
+        lines.append(f"{_amounts(notice)}, for {', '.join(named) or 'everything'}")
         if notice.period:
             lines.append(f"Period {notice.period[:MAX_WORD]}, ends {_utc(notice.period_end)}.")
     lines.append(
@@ -185,7 +184,7 @@ def _text(notice: Notice, remark: str | None) -> str:
     return shown("\n".join(lines), MAX_TEXT)
 
 
-def amounts(notice: Notice) -> str:
+def _amounts(notice: Notice) -> str:
     """Write what an alert came to and what that is compared with."""
     value, limit = notice.value[:MAX_WORD], notice.limit[:MAX_WORD]
     if notice.percent is None:

@@ -35,6 +35,7 @@ CREATE TABLE messages (
     receiver VARCHAR, message VARCHAR, body VARCHAR, together VARCHAR,
     level INTEGER, lines INTEGER, "over" BOOLEAN, weight HUGEINT,
     wanted INTEGER, wanted_at TIMESTAMPTZ, begun_at TIMESTAMPTZ, next_at TIMESTAMPTZ,
+    quiet_until TIMESTAMPTZ, escalated BOOLEAN,
     thread VARCHAR, trying INTEGER, trying_lines INTEGER,
     told INTEGER, told_lines INTEGER, told_at TIMESTAMPTZ
 );
@@ -48,6 +49,7 @@ INSERT INTO messages BY NAME
 SELECT * EXCLUDE (reference, attempts, unsure, last_error), message AS together,
        (body->>'$.level')::INTEGER AS level, json_array_length(body, '$.history') AS lines,
        body->>'$.resolved' IS NOT NULL AS "over", 0 AS weight, wanted_at AS begun_at,
+       false AS escalated,
        CASE WHEN told > 0 OR unsure THEN message END AS thread,
        CASE WHEN told > 0 OR unsure THEN told END AS trying,
        json_array_length(body, '$.history') AS trying_lines,
@@ -61,6 +63,14 @@ SELECT m.receiver, m.message AS thread, m.message AS together, false AS storm,
 FROM messages_4 m JOIN messages n ON n.receiver = m.receiver AND n.message = m.message
 WHERE m.told > 0 OR m.unsure;
 DROP TABLE messages_4;
+CREATE TABLE acks (
+    alert_id VARCHAR, episode INTEGER, who VARCHAR, made_at TIMESTAMPTZ, until TIMESTAMPTZ,
+    level VARCHAR, snooze BOOLEAN, note VARCHAR
+);
+CREATE TABLE silences (
+    silence VARCHAR, match VARCHAR, since TIMESTAMPTZ, until TIMESTAMPTZ, reason VARCHAR,
+    who VARCHAR, made_at TIMESTAMPTZ
+);
 """,
 }
 """What makes a file of a version one of the next; others are rebuilt from Kafka."""

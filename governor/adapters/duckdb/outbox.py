@@ -25,10 +25,16 @@ MAX_SHOWN: Final = 50
 
 _KEY: Final = "CASE WHEN $apart THEN message ELSE together END"
 _THIS: Final = "receiver = $receiver AND thread = $thread"
-_BEHIND: Final = "receiver = $receiver AND told < wanted AND next_at <= $now"
+_OWING: Final = 'told < wanted AND NOT (escalated AND told = 0 AND "over")'
+_BEHIND: Final = f"""
+receiver = $receiver AND {_OWING} AND next_at <= $now
+AND NOT (escalated AND told = 0 AND coalesce(quiet_until > $now, false))
+"""
 
 _OWED: Final = f"""
-SELECT {_KEY} AS key, thread, min(wanted_at) AS since, max(level) AS level,
+SELECT {_KEY} AS key, thread, max(level) AS level,
+       min(CASE WHEN escalated AND told = 0 THEN greatest(next_at, quiet_until)
+           ELSE wanted_at END) AS since,
        bool_and("over") AS "over"
 FROM messages WHERE {_BEHIND}
 GROUP BY ALL ORDER BY since, key LIMIT {MAX_OWED}
@@ -36,7 +42,8 @@ GROUP BY ALL ORDER BY since, key LIMIT {MAX_OWED}
 _THREADS: Final = """
 SELECT t.thread AS id, any_value(t.together) AS key, any_value(t.opened_at) AS opened_at,
        any_value(t.storm) AS storm, any_value(t.level) AS level,
-       count_if(NOT m."over")::BIGINT AS open, count_if(NOT m."over")::BIGINT AS loud,
+       count_if(NOT m."over")::BIGINT AS open,
+       count_if(NOT m."over" AND NOT coalesce(m.quiet_until > $now, false))::BIGINT AS loud,
        any_value(t.attempts) AS attempts, any_value(t.next_at) AS next_at,
        any_value(t.told_at) AS told_at, any_value(t.posted_at) AS posted_at,
        any_value(t.closed_at) IS NOT NULL AS closed
@@ -89,6 +96,17 @@ UPDATE threads SET
         AND (NOT m."over" OR m.told < m.wanted)
     ) THEN NULL ELSE $now END
 WHERE {_THIS}
+"""  # noqa: S608
+_NOT_WITH: Final = f"""
+SELECT message FROM messages WHERE {_BEHIND} AND NOT "over"
+AND message NOT IN (SELECT message FROM messages WHERE receiver = $fallback)
+"""  # noqa: S608
+_HANDED_OVER: Final = f"""
+INSERT INTO messages BY NAME
+SELECT m.* REPLACE ($fallback AS receiver, $now AS wanted_at, $now AS begun_at, $now AS next_at,
+                    NULL AS thread, NULL AS trying, NULL AS trying_lines, 0 AS told,
+                    0 AS told_lines, NULL AS told_at, false AS escalated)
+FROM messages m WHERE receiver = $receiver AND message IN ({_NOT_WITH})
 """  # noqa: S608
 _NOT_TOLD: Final = f"""
 UPDATE threads SET last_error = $error, next_at = $next_at, unsure = $unsure WHERE {_THIS}
@@ -165,10 +183,23 @@ class Outbox:
         with self._transaction() as run:
             run(_NOT_TOLD, given)
 
+    def hand_over(self, receiver: str, fallback: str, now: datetime) -> int:
+        """Have another receiver told of what lasts and one is behind with; return how much it is.
+
+        It hears how each of those goes on, too.
+        """
+        given = {"receiver": receiver, "fallback": fallback, "now": now}
+        fresh = self._rows(_NOT_WITH, given)
+        if fresh:
+            with self._transaction() as run:
+                run(_HANDED_OVER, given)
+        return len(fresh)
+
     def undelivered(self) -> Mapping[str, int]:
         """Return how many messages each receiver is behind."""
         found = self._rows(
-            "SELECT receiver, count(*) AS behind FROM messages WHERE told < wanted GROUP BY ALL", {}
+            f"SELECT receiver, count(*) AS behind FROM messages WHERE {_OWING} GROUP BY ALL",  # noqa: S608
+            {},
         )
         return {row["receiver"]: row["behind"] for row in found}
 
@@ -224,7 +255,7 @@ def want(
     """Ask that receivers be told, in the transaction that is open.
 
     Those of `receivers` that were to be told of a message before are told of its change; it is
-    begun for those that its notice names.
+    begun for those that its notice names, and later for those that it escalates to.
     """
     wanted = [
         {
@@ -238,7 +269,9 @@ def want(
             "weight": notice.weight,
             "wanted": notice.revision,
             "wanted_at": now,
+            "quiet_until": notice.quiet_until,
             "begun": notice.to is None or receiver in notice.to,
+            "after_s": dict(notice.later).get(receiver),
         }
         for receiver in receivers
         for notice in notices
@@ -248,15 +281,18 @@ def want(
     with registered(connection, new_rows=pa.Table.from_pylist(wanted, rows.MESSAGES)):
         connection.execute(
             "UPDATE messages SET body = n.body, wanted = n.wanted, level = n.level,"
-            " lines = n.lines, over = n.over, weight = n.weight,"
+            " lines = n.lines, over = n.over, weight = n.weight, quiet_until = n.quiet_until,"
+            " next_at = CASE WHEN n.begun AND told = 0 THEN least(next_at, n.wanted_at)"
+            " ELSE next_at END, escalated = escalated AND NOT n.begun,"
             " wanted_at = CASE WHEN told < messages.wanted THEN messages.wanted_at"
             " ELSE n.wanted_at END"
             " FROM new_rows n WHERE messages.receiver = n.receiver AND messages.message = n.message"
         )
         connection.execute(
-            "INSERT INTO messages BY NAME SELECT * EXCLUDE (begun), 0 AS told, 0 AS told_lines,"
-            " wanted_at AS next_at, wanted_at AS begun_at"
-            " FROM new_rows n WHERE begun AND NOT EXISTS"
+            "INSERT INTO messages BY NAME SELECT * EXCLUDE (begun, after_s), 0 AS told,"
+            " 0 AS told_lines, NOT begun AS escalated, wanted_at AS begun_at,"
+            " CASE WHEN begun THEN wanted_at ELSE wanted_at + to_seconds(after_s) END AS next_at"
+            " FROM new_rows n WHERE (begun OR (after_s IS NOT NULL AND NOT over)) AND NOT EXISTS"
             " (FROM messages m WHERE m.receiver = n.receiver AND m.message = n.message)"
         )
 

@@ -8,13 +8,15 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
+from governor.core.acks import Ack
 from governor.core.alerts import Alert, AlertKey, Ending, Health, Phase, Transition, What
 from governor.core.decisions import AuditRow, Line
 from governor.core.directives import Directive
 from governor.core.gauges.history import Exemption
 from governor.core.periods import Period
+from governor.core.routing import Silence
 from governor.core.rules.shared import Level, Mode
-from governor.core.scopes import Key
+from governor.core.scopes import Condition, Key, Scope
 
 _TIME: Final = pa.timestamp("us", "UTC")
 _AMOUNT: Final = pa.decimal128(38, 0)
@@ -60,7 +62,9 @@ MESSAGES: Final = pa.schema(
         ("weight", _AMOUNT),
         ("wanted", pa.int32()),
         ("wanted_at", _TIME),
+        ("quiet_until", _TIME),
         ("begun", pa.bool_()),
+        ("after_s", pa.int32()),
     ]
 )
 DIRECTIVES: Final = pa.schema(
@@ -84,6 +88,30 @@ EXEMPTIONS: Final = pa.schema(
         ("starts_at", _TIME),
         ("ends_at", _TIME),
         ("planned", pa.bool_()),
+        ("reason", pa.string()),
+        ("who", pa.string()),
+        ("made_at", _TIME),
+    ]
+)
+
+ACKS: Final = pa.schema(
+    [
+        ("alert_id", pa.string()),
+        ("episode", pa.int32()),
+        ("who", pa.string()),
+        ("made_at", _TIME),
+        ("until", _TIME),
+        ("level", pa.string()),
+        ("snooze", pa.bool_()),
+        ("note", pa.string()),
+    ]
+)
+SILENCES: Final = pa.schema(
+    [
+        ("silence", pa.string()),
+        ("match", pa.string()),
+        ("since", _TIME),
+        ("until", _TIME),
         ("reason", pa.string()),
         ("who", pa.string()),
         ("made_at", _TIME),
@@ -158,6 +186,61 @@ def audit_row(row: AuditRow) -> dict[str, Any]:
     """Return the row of a call."""
     names = ("who", "via", "action", "target", "outcome", "detail")
     return {"happened_at": row.at, **{name: getattr(row, name) for name in names}}
+
+
+def ack_row(ack: Ack) -> dict[str, Any]:
+    """Return the row of an acknowledgement."""
+    return {
+        "alert_id": ack.alert,
+        "episode": ack.episode,
+        "who": ack.who,
+        "made_at": ack.at,
+        "until": ack.until,
+        "level": str(ack.level),
+        "snooze": ack.snooze,
+        "note": ack.note,
+    }
+
+
+def ack_of(row: Mapping[str, Any]) -> Ack:
+    """Return the acknowledgement of a row."""
+    return Ack(
+        alert=row["alert_id"],
+        episode=row["episode"],
+        who=row["who"],
+        at=row["made_at"],
+        until=row["until"],
+        level=Level[row["level"].upper()],
+        snooze=row["snooze"],
+        note=row["note"],
+    )
+
+
+def silence_row(silence: Silence, made_at: datetime) -> dict[str, Any]:
+    """Return the row of a silence that was ordered: its conditions are a fact and a value each."""
+    match = {each.dimension: min(each.values) for each in silence.match.conditions}
+    return {
+        "silence": silence.id,
+        "match": json.dumps(match),
+        "since": silence.since,
+        "until": silence.until,
+        "reason": silence.reason,
+        "who": silence.by,
+        "made_at": made_at,
+    }
+
+
+def silence_of(row: Mapping[str, Any]) -> Silence:
+    """Return the silence of a row."""
+    match = [Condition(name, frozenset([v])) for name, v in json.loads(row["match"]).items()]
+    return Silence(
+        match=Scope(tuple(match)),
+        until=row["until"],
+        reason=row["reason"],
+        by=row["who"],
+        since=row["since"],
+        id=row["silence"],
+    )
 
 
 def exemption_row(exemption: Exemption, made_at: datetime) -> dict[str, Any]:

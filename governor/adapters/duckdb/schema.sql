@@ -134,6 +134,7 @@ CREATE TABLE messages (
     receiver VARCHAR, message VARCHAR, body VARCHAR, together VARCHAR,
     level INTEGER, lines INTEGER, "over" BOOLEAN, weight HUGEINT,  -- of what is wanted
     wanted INTEGER, wanted_at TIMESTAMPTZ, begun_at TIMESTAMPTZ, next_at TIMESTAMPTZ,
+    quiet_until TIMESTAMPTZ, escalated BOOLEAN,
     thread VARCHAR, trying INTEGER, trying_lines INTEGER,          -- of the last try
     told INTEGER, told_lines INTEGER, told_at TIMESTAMPTZ
 );
@@ -163,6 +164,19 @@ INSERT INTO decided VALUES (0);
 CREATE TABLE exemptions (
     rule VARCHAR, "group" VARCHAR[], starts_at TIMESTAMPTZ, ends_at TIMESTAMPTZ, planned BOOLEAN,
     reason VARCHAR, who VARCHAR, made_at TIMESTAMPTZ
+);
+
+-- Who has seen which episode of an alert, and until when it is not to be repeated; append only, the
+-- newest of an alert holds.
+CREATE TABLE acks (
+    alert_id VARCHAR, episode INTEGER, who VARCHAR, made_at TIMESTAMPTZ, until TIMESTAMPTZ,
+    level VARCHAR, snooze BOOLEAN, note VARCHAR
+);
+
+-- What people ordered not to be told while governor runs; append only, the newest version of each holds.
+CREATE TABLE silences (
+    silence VARCHAR, match VARCHAR, since TIMESTAMPTZ, until TIMESTAMPTZ, reason VARCHAR,
+    who VARCHAR, made_at TIMESTAMPTZ
 );
 
 -- Every call of the control API, and every change of the rules.

@@ -14,6 +14,7 @@ from governor.adapters.duckdb import asking, histories, outbox, queries, rows
 from governor.adapters.duckdb.explaining import Numbers
 from governor.adapters.duckdb.file import registered
 from governor.adapters.duckdb.store import Store
+from governor.core.acks import Ack
 from governor.core.admission import NO_WATERMARK_US
 from governor.core.alerts import Alert, AlertKey, Phase, Seen, Transition
 from governor.core.decisions import Decisions
@@ -22,6 +23,7 @@ from governor.core.gauges.history import Block, Exemption, Wanted
 from governor.core.gauges.shared import Sighting
 from governor.core.notifications import Notice
 from governor.core.pricewatch import Compared, ModelName, Unpriced
+from governor.core.routing import Silence
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
 from governor.core.rules.shared import Rule
@@ -47,6 +49,24 @@ class State:
             [Phase.RESOLVED.value, open_or_after],
         )
         return [rows.alert_of(row) for row in found]
+
+    def acks(self, now: datetime) -> list[Ack]:
+        """Return the newest acknowledgement of each alert, if it ends after `now`."""
+        found = self._rows(
+            "SELECT * FROM (FROM acks QUALIFY row_number() OVER"
+            " (PARTITION BY alert_id ORDER BY made_at DESC) = 1) WHERE until > $1",
+            [now],
+        )
+        return [rows.ack_of(row) for row in found]
+
+    def silences(self, now: datetime) -> list[Silence]:
+        """Return the silences that people ordered and that end after `now`."""
+        found = self._rows(
+            "SELECT * FROM (FROM silences QUALIFY row_number() OVER"
+            " (PARTITION BY silence ORDER BY made_at DESC) = 1) WHERE until > $1 ORDER BY made_at",
+            [now],
+        )
+        return [rows.silence_of(row) for row in found]
 
     def directives(self, now: datetime) -> list[Directive]:
         """Return the newest version of every directive that ends after `now`."""
@@ -176,6 +196,9 @@ class State:
             _insert(connection, "audit", rows.AUDIT, map(rows.audit_row, decisions.audit))
             exempt = (rows.exemption_row(each, self._now()) for each in decisions.exemptions)
             _insert(connection, "exemptions", rows.EXEMPTIONS, exempt)
+            _insert(connection, "acks", rows.ACKS, map(rows.ack_row, decisions.acks))
+            silences = (rows.silence_row(each, self._now()) for each in decisions.silences)
+            _insert(connection, "silences", rows.SILENCES, silences)
             connection.execute("UPDATE decided SET number = $1", [number])
             connection.execute("COMMIT")
         self.decided = number
@@ -196,9 +219,10 @@ class State:
         return rows.alert_of(found[0]) if found else None
 
     def last_notice(self, prefix: str) -> Notice | None:
-        """Return what was last to be said in the newest message whose name begins like this."""
+        """Return what was last to be said in the newest message of this name and a time."""
         found = self._rows(
             "SELECT body FROM messages WHERE starts_with(message, $1)"
+            " AND regexp_full_match(message[len($1) + 1 :], '-[0-9]{8}T[0-9]{6}[.][0-9]{6}')"
             " ORDER BY wanted_at DESC, message LIMIT 1",
             [prefix],
         )

@@ -19,10 +19,7 @@ from governor.core.batches import Batch, Stored
 from governor.core.books import Total
 from governor.core.decisions import AuditRow, Line
 from governor.core.directives import Directive, Effect, newest_by_key
-from governor.core.errors import TransientError
-from governor.core.gauges.history import Exemption
 from governor.core.gauges.shared import Sighting, sightings
-from governor.core.notifications import Notice
 from governor.core.routing import Routing
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode, Rule
@@ -40,6 +37,7 @@ from governor.loops.evaluate.adding import added_up, overflow_notices
 from governor.loops.evaluate.gauging import Gauging, reading_at
 from governor.loops.evaluate.keeping import Keeping
 from governor.loops.evaluate.ledger import Ledger
+from governor.loops.evaluate.orders import Orders
 from governor.loops.evaluate.saying import MAX_SHOWN, say
 from governor.loops.evaluate.why import Why
 
@@ -50,7 +48,7 @@ AUDIT_EVERY: Final = timedelta(hours=1)
 _log = structlog.get_logger()
 
 
-class Evaluate:
+class Evaluate(Orders):
     """Judges rules; used by one thread. `publish` is handed every directive once it is stored.
 
     `complete` says until when all usage is known; without it, that is always now. So many
@@ -164,12 +162,12 @@ class Evaluate:
         routing: Routing | None = None,
     ) -> None:
         """Put other rules in force: alerts keep their state, and are judged by the new rules."""
-        before = self._keeping.routing
-        self._keeping.routing = routing or Routing()
+        before = self._keeping.written
+        self._keeping.written = routing or Routing()
         try:
             self._take_up(rules, self._now(), audit)
         except BaseException:
-            self._keeping.routing = before
+            self._keeping.written = before
             raise
 
     def adopt(self, records: Iterable[Directive], version: int) -> list[Directive]:
@@ -260,28 +258,6 @@ class Evaluate:
             draft = self._keeping.draft(now, self._rules)
             tell_held(draft, self._keeping.docket)
             self._keeping.commit(draft)
-
-    def release(self, directive_id: str, audit: AuditRow) -> Directive | None:
-        """End a throttle because a person asks for it; None where none such stands.
-
-        It stays released for the rest of its period.
-        """
-        if self._keeping.docket.versions is None:
-            raise TransientError("the topic of directives has not been read yet; try again")
-        return self._keeping.release(directive_id, audit, self._now(), self._rules)
-
-    def audited(self, row: AuditRow) -> None:
-        """Store who asked for what."""
-        self._keeping.record(self._now(), self._rules, audit=[row])
-
-    def tell(self, notice: Notice) -> None:
-        """Have something told that is about governor itself."""
-        self._keeping.record(self._now(), self._rules, notices=[notice])
-
-    def exempt(self, exemption: Exemption, audit: AuditRow) -> None:
-        """Have a rule not learn from a span, or not tell of it."""
-        self._keeping.record(self._now(), self._rules, audit=[audit], exemptions=[exemption])
-        self._gauges.exempt(exemption, self._now())
 
     def drift(self) -> list[str]:
         """Compare the totals with the store; return one line for each that differs."""

@@ -9,14 +9,17 @@ from governor.core.directives import Directive, Effect
 from governor.core.docket import Docket, Draft, Telling
 from governor.core.gauges.history import Exemption
 from governor.core.notifications import Notice
-from governor.core.routing import Routing
+from governor.core.routing import Routing, Silence
 from governor.core.rules.shared import Rule
 from governor.loops.evaluate.adding import stored_lines, untold
 from governor.loops.evaluate.ledger import Ledger
 
 
 class Keeping:
-    """The docket, and the way by which it changes. `evidence` is what usage was read of topics."""
+    """The docket, and the way by which it changes. `evidence` is what usage was read of topics.
+
+    `written` is the routing of the files, `ordered` are silences that people ordered, by id.
+    """
 
     def __init__(
         self,
@@ -28,7 +31,8 @@ class Keeping:
         say: Callable[[Sequence[Line]], None],
     ) -> None:
         self.docket = Docket()
-        self.routing = routing
+        self.written = routing
+        self.ordered: dict[str, Silence] = {}
         self.evidence: dict[str, str] = {}
         self._ledger = ledger
         self._receivers = tuple(receivers)
@@ -36,6 +40,14 @@ class Keeping:
         self._say = say
         self._sure = True
         self._recalled = False
+
+    @property
+    def routing(self) -> Routing:
+        """The routing as it is written, with the silences that people ordered."""
+        if not self.ordered:
+            return self.written
+        silences = (*self.written.silences, *self.ordered.values())
+        return replace(self.written, silences=silences)
 
     def take_recalled(self) -> bool:
         """Return whether the docket was recalled since the last call: periods may be over in it."""
@@ -89,6 +101,7 @@ class Keeping:
             self._ledger.commit(self._ledger.decided + 1, decisions, self._everybody)
             self._sure = True
         self.docket.apply(draft)
+        self.ordered.update({silence.id: silence for silence in decisions.silences})
         self._say(decisions.lines)
         if decisions.directives and not published:
             self._publish(decisions.directives)
@@ -102,6 +115,8 @@ class Keeping:
         self.docket.lines = stored_lines(self._ledger, list(self.docket.alerts), rules)
         self.docket.put(self._ledger.directives(now))
         self.docket.held = untold(self._ledger, self.docket.alerts.values())
+        self.docket.acks = {ack.alert: ack for ack in self._ledger.acks(now)}
+        self.ordered = {silence.id: silence for silence in self._ledger.silences(now)}
         self._sure = self._recalled = True
         unknown = [
             d for name, d in self.docket.directives.items() if d != known.directives.get(name)

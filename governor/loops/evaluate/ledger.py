@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from governor.core.acks import Ack
 from governor.core.alerts import Alert, AlertKey, Seen, Transition
 from governor.core.decisions import Decisions
 from governor.core.directives import Directive
 from governor.core.gauges.history import Blocks, Exemption, Wanted
 from governor.core.gauges.shared import Sighting
 from governor.core.notifications import Notice
+from governor.core.routing import Silence
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
 from governor.core.rules.shared import Rule
@@ -71,6 +73,12 @@ class Ledger(Sources, Protocol):
 
     def totals_ahead(self, mask: Mask, start: datetime) -> Sequence[Sums]:
         """Return what is stored from an event time on."""
+
+    def acks(self, now: datetime) -> Sequence[Ack]:
+        """Return the newest acknowledgement of each alert that has one which ends after `now`."""
+
+    def silences(self, now: datetime) -> Sequence[Silence]:
+        """Return the silences that people ordered and that end after `now`."""
 
     def newest(self) -> datetime | None:
         """Return the newest event time stored."""
