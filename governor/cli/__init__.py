@@ -18,6 +18,7 @@ from governor.cli import (
     rules,
     run,
     silences,
+    slack,
     sql,
     status,
     throttles,
@@ -56,6 +57,7 @@ prices.app.command()(rerate.rerate)
 app.add_typer(prices.app, name="prices")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(silences.app, name="silences")
+app.add_typer(slack.app, name="slack")
 app.add_typer(throttles.app, name="throttles")
 app.add_typer(config.app, name="config")
 

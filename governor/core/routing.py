@@ -219,6 +219,23 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
+class People:
+    """Users of Slack, by id, who may press buttons: `act` None for all who see them.
+
+    To release a throttle is for those of `approve` alone, and for nobody where none is named.
+    """
+
+    act: frozenset[str] | None = None
+    approve: frozenset[str] = frozenset()
+
+    def may(self, user: str, *, approve: bool) -> bool:
+        """Return whether somebody may press a button, or one that needs approval."""
+        if approve:
+            return user in self.approve
+        return self.act is None or user in self.act | self.approve
+
+
+@dataclass(frozen=True, slots=True)
 class Heartbeat:
     """Who is told, and how often, that governor is alive and does its work."""
 
@@ -238,6 +255,7 @@ class Routing:
     grouping: Grouping = field(default_factory=Grouping)
     heartbeat: Heartbeat | None = None
     fallback: str | None = None
+    people: People = field(default_factory=People)
 
     def fallback_of(self, receiver: str) -> str | None:
         """Return who is told in place of a receiver that cannot be."""

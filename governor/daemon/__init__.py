@@ -99,9 +99,7 @@ def run(
             pricing = pricing_of(settings, catalogue, (book, tariffs), store, state, judging, now)
             judges = Judges([judging.evaluate, pricing])
             ingest = ingest_of(settings, connection, store, clock, wall, judge=judges)
-            acting = Acting(
-                settings, connection, judging, pricing, state, ingest, receivers=told, now=now
-            )
+            acting = Acting(settings, connection, judging, pricing, state, ingest, now=now)
         if acting:
             _open_probes(stack, settings, _pages(ingest, watch, store, acting))
         _start_thread(stack, watch, stop)

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,14 +23,17 @@ from governor.adapters.kafka.directives import (
 )
 from governor.core.decisions import AuditRow
 from governor.daemon import answers, explaining
+from governor.daemon.drawing import Drawing
+from governor.daemon.hearing import Hearing
 from governor.daemon.judging import Judging
 from governor.daemon.looking import Looking
+from governor.daemon.pressing import Pressing
 from governor.daemon.pricing import Pricing
 from governor.daemon.quieting import Quieting
-from governor.daemon.receivers import named
+from governor.daemon.receivers import answering, fixed, named
 from governor.daemon.telling import Telling
 from governor.daemon.wellbeing import Broken, Heart
-from governor.loops.deliver import Deliver, Receiver
+from governor.loops.deliver import Deliver
 from governor.loops.enforce import Enforce, Publisher
 from governor.loops.ingest import Ingest
 from governor.loops.reload import Reload
@@ -54,7 +57,6 @@ class Acting:
         state: State,
         ingest: Ingest,
         *,
-        receivers: Sequence[Receiver],
         now: Callable[[], datetime],
     ) -> None:
         self._settings = settings
@@ -102,8 +104,9 @@ class Acting:
         )
         self._rerate = Rerate(pricing, ask=ingest.ask, now=now)
         outbox = Outbox(state.store)
+        draw = Drawing(self._looking.pictured, ask=ingest.ask)
         self._telling = Telling(
-            receivers,
+            fixed(settings, draw),
             make=lambda receiver: Deliver(
                 receiver,
                 outbox,
@@ -112,11 +115,19 @@ class Acting:
                 grouping=lambda: judging.evaluate.routing.grouping,
                 broken=self._broken(receiver.name, outbox),
             ),
-            named=lambda each: named(settings, each, now),
+            named=lambda each: named(settings, each, now, draw),
         )
         self._telling.check(judging.evaluate.routing)
         self._telling.use(judging.evaluate.routing)
         self._quieting = Quieting(lambda: judging.evaluate, now, self._audit)
+        self._hearing = Hearing(
+            settings.slack,
+            answering(settings),
+            carry_out=Pressing(
+                lambda: judging.evaluate, outbox, ask=ingest.ask, now=now, audit=self._audit
+            ),
+            now_s=lambda: now().timestamp(),
+        )
         self._heart = Heart(
             state,
             lambda: judging.evaluate.routing,
@@ -144,6 +155,7 @@ class Acting:
             thread = threading.Thread(target=loop, args=(stop,), name=name, daemon=True)
             thread.start()
             stack.callback(thread.join, JOIN_TIMEOUT_S)
+        self._hearing.open(stack, stop)
         self._telling.open()
         stack.callback(self._telling.close)
         stack.callback(self._wake)
@@ -154,7 +166,8 @@ class Acting:
     @property
     def troubles(self) -> list[str]:
         """What keeps it from acting, in plain lines."""
-        found = [self._enforce.trouble, self._reload.trouble, self._reprice.trouble]
+        loops = (self._enforce, self._reload, self._reprice, self._hearing)
+        found = [loop.trouble for loop in loops]
         return [*(trouble for trouble in found if trouble), *self._telling.troubles]
 
     def _broken(self, receiver: str, outbox: Outbox) -> Broken:

@@ -16,7 +16,7 @@ from governor.core.errors import ConfigError
 from governor.core.gauges.forecast import Ahead
 from governor.core.gauges.history import Exemption
 from governor.core.notifications import is_told, line_text
-from governor.core.picture import Mark
+from governor.core.picture import Mark, Picture
 from governor.core.rules.budget import Budget
 from governor.core.rules.forecast import Forecast
 from governor.core.rules.shared import Rule
@@ -81,6 +81,17 @@ class Looking:
         """Return the picture of an alert in numbers; None where there is no such alert."""
         (name,) = call.names
         found = self._state.alert(name)
+        rule = None if found is None else self._evaluate().rules.get(found.key.rule)
+        if rule is None:
+            return None
+        picture = self.pictured(name)
+        if picture is None:
+            raise ConfigError(f"{rule.id} is a {rule.kind}, of which there is no picture")
+        return asdict(picture)
+
+    def pictured(self, name: str) -> Picture | None:
+        """Return the picture of an alert; None where there is none of it."""
+        found = self._state.alert(name)
         rules = self._evaluate().rules
         if found is None or found.key.rule not in rules:
             return None
@@ -88,10 +99,7 @@ class Looking:
         at = min(self._now(), (found.ended_at or self._now()) + BEFORE_ALERT)
         at = min(at, found.key.period.end - timedelta(microseconds=1))
         why = (found.why or "").split("\n")[0]
-        picture = picture_of(self._state, rule, found.key.group, at, list(_marks(found)), why)
-        if picture is None:
-            raise ConfigError(f"{rule.id} is a {rule.kind}, of which there is no picture")
-        return asdict(picture)
+        return picture_of(self._state, rule, found.key.group, at, list(_marks(found)), why)
 
     def forecasts(self, call: Call) -> list[dict[str, Any]]:
         """Return where the weeks and months of budgets and forecasts are heading."""

@@ -16,13 +16,21 @@ from governor.core.routing import Addressee, Hook, Mail, Pager, SlackChannel
 from governor.loops.deliver import Receiver
 from governor.settings import Settings
 
+Draw = Callable[[str], bytes | None]
+"""Draws an alert by its id; None where there is no picture of it."""
 
-def fixed(settings: Settings) -> list[Receiver]:
+
+def _nothing(_: str) -> None:
+    """Draw nothing."""
+
+
+def fixed(settings: Settings, draw: Draw = _nothing) -> list[Receiver]:
     """Return those that are there without a routing: the log, and Slack where it is set up."""
     slack = settings.slack
     receivers: list[Receiver] = [Log()]
     if slack.bot_token and slack.channel:
-        receivers.append(_bot(settings, SlackChannel(name="slack", channel=slack.channel)))
+        channel = SlackChannel(name="slack", channel=slack.channel)
+        receivers.append(_bot(settings, channel, draw))
     elif slack.webhook_url:
         url = slack.webhook_url.get_secret_value()
         timeout_s = slack.timeout.total_seconds()
@@ -30,12 +38,14 @@ def fixed(settings: Settings) -> list[Receiver]:
     return receivers
 
 
-def named(settings: Settings, each: Addressee, now: Callable[[], datetime]) -> Receiver:
+def named(
+    settings: Settings, each: Addressee, now: Callable[[], datetime], draw: Draw = _nothing
+) -> Receiver:
     """Return a receiver of `routing.yaml`; raise ConfigError where the settings lack something."""
     match each:
         case SlackChannel():
             _needs(each, "slack.bot_token", settings.slack.bot_token)
-            return _bot(settings, each)
+            return _bot(settings, each, draw)
         case Hook():
             return _webhook(settings, each, now)
         case Pager():
@@ -52,7 +62,7 @@ def named(settings: Settings, each: Addressee, now: Callable[[], datetime]) -> R
             raise TypeError(each)
 
 
-def _bot(settings: Settings, each: SlackChannel) -> SlackBot:
+def _bot(settings: Settings, each: SlackChannel, draw: Draw = _nothing) -> SlackBot:
     slack = settings.slack
     return SlackBot(
         name=each.name,
@@ -61,7 +71,17 @@ def _bot(settings: Settings, each: SlackChannel) -> SlackBot:
         base_url=slack.base_url,
         timeout_s=slack.timeout.total_seconds(),
         mention=each.mention,
+        buttons=bool(slack.app_token or slack.signing_secret),
+        draw=draw,
     )
+
+
+def answering(settings: Settings) -> SlackBot | None:
+    """Return what answers presses of buttons; None where there are none."""
+    slack = settings.slack
+    if not (slack.bot_token and (slack.app_token or slack.signing_secret)):
+        return None
+    return _bot(settings, SlackChannel(name="slack", channel=slack.channel or ""))
 
 
 def _webhook(settings: Settings, each: Hook, now: Callable[[], datetime]) -> Webhook:

@@ -5,30 +5,38 @@ For `governor demo` and tests. It listens on loopback only and knows `auth.test`
 method is refused.
 """
 
-import json
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from importlib import import_module
+from types import ModuleType, TracebackType
 from typing import Any, Final, Self
-from urllib.parse import parse_qsl
 
+from governor.demo.slack_http import (
+    RETRY_AFTER,
+    Reply,
+    Server,
+    arguments_of,
+    json_object,
+    json_reply,
+    refusal,
+)
 from governor.demo.slack_limits import SlackError
-from governor.demo.slack_workspace import Message, Workspace
+from governor.demo.slack_presses import post_signed, pressed
+from governor.demo.slack_workspace import File, Message, Workspace
 
 CHANNEL: Final = "C0GOVERNOR"
 TOKEN: Final = "xoxb-stand-in"  # noqa: S105  # of a Slack that is not there
 WEBHOOK: Final = "/services/T0GOVERNOR/B0GOVERNOR/stand-in"
-SCOPES: Final = ("chat:write", "channels:history")
-MAX_BODY_BYTES: Final = 1_000_000
+APP_TOKEN: Final = "xapp-stand-in"  # noqa: S105  # likewise
+SIGNING_SECRET: Final = "stand-in"  # noqa: S105  # likewise
+SCOPES: Final = ("chat:write", "channels:history", "channels:read", "files:write")
 MAX_CALLS: Final = 10_000
 """Calls that are kept; the oldest go."""
-
-_RETRY_AFTER: Final = "Retry-After"
 
 
 class Fault(StrEnum):
@@ -67,13 +75,6 @@ class _Plan:
     delay_s: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = (("Content-Type", "text/html"),)
-
-
 class SlackStandIn:
     """The server; it listens from the constructor until `close` or the end of a `with`.
 
@@ -98,7 +99,9 @@ class SlackStandIn:
         self._calls: deque[Call] = deque(maxlen=MAX_CALLS)
         self._plans: list[_Plan] = []
         self._down = False
-        self._server: _Server | None = None
+        self._tickets: set[str] = set()
+        self._socket: Any = None
+        self._server: Server | None = None
         self.port = port
         self._listen()
 
@@ -138,6 +141,36 @@ class SlackStandIn:
         """The calls that came in, oldest first."""
         with self._lock:
             return tuple(self._calls)
+
+    @property
+    def whispers(self) -> tuple[tuple[str, str, str], ...]:
+        """Channel, user and text of messages that one user alone saw, oldest first."""
+        return tuple(self._workspace.whispers)
+
+    @property
+    def files(self) -> tuple[File, ...]:
+        """The files that were shared, oldest first."""
+        return self._workspace.files()
+
+    @property
+    def listeners(self) -> int:
+        """How many listen by Socket Mode."""
+        return self._socket.listeners if self._socket else 0
+
+    def press(self, message: Message, action: str, *, user: str, door: str | None = None) -> bool:
+        """Press a button of a message as a user does; return whether that was taken up in time.
+
+        `action` is how its `action_id` begins. It goes by Socket Mode, or by HTTP to a `door`.
+        """
+        payload = pressed(message, action, user, CHANNEL)
+        if door is not None:
+            return post_signed(door, payload, SIGNING_SECRET) == 200  # noqa: PLR2004
+        return bool(self._socket and self._socket.send("interactive", payload))
+
+    def drop_listeners(self) -> None:
+        """Cut the connections of Socket Mode."""
+        if self._socket:
+            self._socket.drop()
 
     def fail_next(
         self,
@@ -183,9 +216,12 @@ class SlackStandIn:
         """Stop listening. Safe to call twice."""
         self._closing.set()
         self._stop()
+        if self._socket:
+            self._socket.close()
+            self._socket = None
 
     def _listen(self) -> None:
-        self._server = _Server(("127.0.0.1", self.port), self._answer)
+        self._server = Server(("127.0.0.1", self.port), self._answer)
         self.port = self._server.server_address[1]
 
     def _stop(self) -> None:
@@ -193,7 +229,7 @@ class SlackStandIn:
             self._server.stop()
             self._server = None
 
-    def _answer(self, path: str, headers: Mapping[str, str], body: bytes) -> _Reply | None:
+    def _answer(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply | None:
         """Return the answer to a request; None where the connection is cut."""
         is_hook = path.startswith("/services/")
         method = "webhook" if is_hook else path.removeprefix("/api/")
@@ -202,12 +238,13 @@ class SlackStandIn:
         reply = _early(plan, is_hook=is_hook) if plan else None
         outcome = "ok"
         if reply is None and (plan is None or plan.fault is not Fault.DROPPED):
-            serve = self._webhook if is_hook else self._web_api
+            is_file = path.startswith("/upload/")
+            serve = self._upload if is_file else self._webhook if is_hook else self._web_api
             try:
                 reply = serve(path, headers, body, arguments)
             except SlackError as error:
                 outcome = error.error
-                reply = _refusal(error, is_hook=is_hook)
+                reply = refusal(error, is_hook=is_hook)
         with self._lock:
             self._calls.append(Call(method, arguments, plan.fault if plan else outcome))
         return self._spoilt(plan, reply) if plan else reply
@@ -226,129 +263,73 @@ class SlackStandIn:
 
     def _web_api(
         self, path: str, headers: Mapping[str, str], body: bytes, arguments: dict[str, Any]
-    ) -> _Reply:
-        arguments |= _arguments(headers.get("Content-Type") or "", body)
+    ) -> Reply:
+        arguments |= arguments_of(headers.get("Content-Type") or "", body)
         told = headers.get("Authorization") or ""
         token = str(arguments.pop("token", "")) or told.removeprefix("Bearer ")
-        return _json(200, self._workspace.do(path.removeprefix("/api/"), token, arguments))
+        method = path.removeprefix("/api/")
+        if method == "apps.connections.open":
+            return json_reply(200, self._open_socket(token))
+        if method == "files.getUploadURLExternal":
+            done = self._workspace.do(method, token, arguments)
+            place = f"http://127.0.0.1:{self.port}/upload/{done['file_id']}"
+            return json_reply(200, done | {"upload_url": place})
+        return json_reply(200, self._workspace.do(method, token, arguments), *self._granted(method))
+
+    def _granted(self, method: str) -> list[tuple[str, str]]:
+        """Return the header by which auth.test says what a token may do."""
+        scopes = ",".join(sorted(self._workspace.scopes))
+        return [("x-oauth-scopes", scopes)] if method == "auth.test" else []
+
+    def _open_socket(self, token: str) -> dict[str, Any]:
+        if token != APP_TOKEN:
+            raise SlackError("invalid_auth")
+        ticket = uuid.uuid4().hex
+        with self._lock:
+            if self._socket is None:
+                self._socket = slack_socket().SlackSocket(self._tickets.__contains__)
+            self._tickets.add(ticket)
+        return {"ok": True, "url": f"ws://127.0.0.1:{self._socket.port}/link/?ticket={ticket}"}
+
+    def _upload(
+        self, path: str, _: Mapping[str, str], body: bytes, arguments: dict[str, Any]
+    ) -> Reply:
+        arguments["bytes"] = len(body)
+        self._workspace.upload(path.removeprefix("/upload/"), body)
+        return Reply(200, f"OK - {len(body)}".encode())
 
     def _webhook(
         self, path: str, _: Mapping[str, str], body: bytes, arguments: dict[str, Any]
-    ) -> _Reply:
+    ) -> Reply:
         if path != WEBHOOK:
             raise SlackError("no_service")
-        arguments |= _json_object(body, "invalid_payload")
+        arguments |= json_object(body, "invalid_payload")
         self._workspace.hook(arguments)
-        return _Reply(200, b"ok")
+        return Reply(200, b"ok")
 
-    def _spoilt(self, plan: _Plan, reply: _Reply | None) -> _Reply | None:
+    def _spoilt(self, plan: _Plan, reply: Reply | None) -> Reply | None:
         """Return what the caller gets of the answer to a call that was done."""
         if plan.fault is Fault.REPLY_LOST:
             return None
         if plan.fault is Fault.GARBLED:
-            return _Reply(200, b"<html>\xff\xfe it works")
+            return Reply(200, b"<html>\xff\xfe it works")
         if plan.fault is Fault.SLOW:
             self._closing.wait(plan.delay_s)
         return reply
 
 
-class _Server(ThreadingHTTPServer):
-    """Hands each request to `answer`, on threads of its own, until stopped."""
-
-    daemon_threads = True
-
-    def __init__(
-        self,
-        address: tuple[str, int],
-        answer: Callable[[str, Mapping[str, str], bytes], _Reply | None],
-    ) -> None:
-        super().__init__(address, _Handler)
-        self.answer = answer
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="slack")
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Close the port and let the thread end."""
-        self.shutdown()
-        self.server_close()
-        self._thread.join()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that did not wait for its answer."""
+def slack_socket() -> ModuleType:
+    """Return the module of Socket Mode, whose library only those need who use it."""
+    return import_module("governor.demo.slack_socket")
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    timeout = 30
-
-    def do_POST(self) -> None:
-        """Answer one request, or cut the connection."""
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > MAX_BODY_BYTES:
-            self.send_error(413)
-            return
-        body = self.rfile.read(length)
-        reply = self.server.answer(self.path.partition("?")[0], dict(self.headers.items()), body)
-        if reply is None:
-            self.close_connection = True
-            return
-        self.send_response(reply.status)
-        for name, value in reply.headers:
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(reply.body)))
-        self.end_headers()
-        self.wfile.write(reply.body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class names it
-        """Say nothing: `calls` has it."""
-
-
-def _early(plan: _Plan, *, is_hook: bool) -> _Reply | None:
+def _early(plan: _Plan, *, is_hook: bool) -> Reply | None:
     """Return the answer of a fault that comes before the call is looked at."""
     if plan.fault is Fault.RATE_LIMITED:
-        wait = (_RETRY_AFTER, str(plan.retry_after_s))
-        return _json(429, {"ok": False, "error": "ratelimited"}, wait)
+        wait = (RETRY_AFTER, str(plan.retry_after_s))
+        return json_reply(429, {"ok": False, "error": "ratelimited"}, wait)
     if plan.fault is Fault.SERVER_ERROR:
-        return _Reply(plan.status, b"<html>upstream connect error</html>")
+        return Reply(plan.status, b"<html>upstream connect error</html>")
     if plan.fault is Fault.REFUSED:
-        return _refusal(SlackError(plan.error), is_hook=is_hook)
+        return refusal(SlackError(plan.error), is_hook=is_hook)
     return None
-
-
-def _refusal(error: SlackError, *, is_hook: bool) -> _Reply:
-    """Say no: the Web API by 200 and JSON, a webhook by its status and a bare word."""
-    limited = error.error == "ratelimited"
-    wait = ((_RETRY_AFTER, "1"),) if limited else ()
-    if is_hook:
-        status = 429 if limited else {"no_service": 404}.get(error.error, 400)
-        return _Reply(status, error.error.encode(), wait)
-    answer = {"ok": False, "error": error.error} | error.more
-    if error.detail:
-        answer["response_metadata"] = {"messages": [error.detail]}
-    return _json(429 if limited else 200, answer, *wait)
-
-
-def _json(status: int, answer: Any, *headers: tuple[str, str]) -> _Reply:
-    content_type = ("Content-Type", "application/json; charset=utf-8")
-    return _Reply(status, json.dumps(answer).encode(), (content_type, *headers))
-
-
-def _arguments(content_type: str, body: bytes) -> dict[str, Any]:
-    if not body:
-        return {}  # slack_sdk says JSON, also where it sends nothing
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "application/json":
-        return _json_object(body, "invalid_json")
-    if kind == "application/x-www-form-urlencoded":
-        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
-    raise SlackError("invalid_post_type")
-
-
-def _json_object(body: bytes, error: str) -> dict[str, Any]:
-    try:
-        value = json.loads(body)
-    except ValueError:
-        raise SlackError(error) from None
-    if not isinstance(value, dict):
-        raise SlackError("json_not_object" if error == "invalid_json" else error)
-    return value

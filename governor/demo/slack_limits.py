@@ -18,12 +18,19 @@ MAX_SECTION: Final = 3_000
 MAX_FIELDS: Final = 10
 MAX_FIELD: Final = 2_000
 MAX_ELEMENTS: Final = 10
+MAX_BUTTONS: Final = 25
+MAX_BUTTON: Final = 75
+MAX_VALUE: Final = 2_000
+MAX_ID: Final = 255
 
 _TEXT_KEYS: Final = {
     "plain_text": {"type", "text", "emoji"},
     "mrkdwn": {"type", "text", "verbatim"},
 }
+_BUTTON_KEYS: Final = {"type", "action_id", "text", "value", "style", "confirm"}
+_CONFIRM_KEYS: Final = {"title": 100, "text": 300, "confirm": 30, "deny": 30}
 _BLOCK_KEYS: Final = {
+    "actions": {"type", "block_id", "elements"},
     "context": {"type", "block_id", "elements"},
     "divider": {"type", "block_id"},
     "header": {"type", "block_id", "text"},
@@ -62,7 +69,11 @@ def texts(blocks: Any) -> Iterator[dict[str, Any]]:
     """Yield every text object of checked blocks."""
     for block in blocks:
         yield from (block[name] for name in ("text",) if name in block)
-        yield from (*block.get("fields", ()), *block.get("elements", ()))
+        elements = block.get("elements", ())
+        yield from (
+            *block.get("fields", ()),
+            *(each["text"] if block["type"] == "actions" else each for each in elements),
+        )
 
 
 def _blocks(given: Any) -> list[dict[str, Any]]:
@@ -86,15 +97,47 @@ def _check_block(block: Any, place: str) -> None:
     _check_keys(block, _BLOCK_KEYS[kind], place)
     if kind == "header":
         _check_text(block.get("text"), MAX_HEADER, f"{place}/text", plain=True)
+    elif kind == "actions":
+        _check_buttons(block.get("elements"), f"{place}/elements")
     elif kind == "context":
         _check_texts(block.get("elements"), MAX_ELEMENTS, MAX_SECTION, f"{place}/elements")
     elif kind == "section":
-        if "text" not in block and "fields" not in block:
-            raise _invalid("missing required field: text or fields", place)
-        if "text" in block:
-            _check_text(block["text"], MAX_SECTION, f"{place}/text")
-        if "fields" in block:
-            _check_texts(block["fields"], MAX_FIELDS, MAX_FIELD, f"{place}/fields")
+        _check_section(block, place)
+
+
+def _check_section(block: Mapping[str, Any], place: str) -> None:
+    if "text" not in block and "fields" not in block:
+        raise _invalid("missing required field: text or fields", place)
+    if "text" in block:
+        _check_text(block["text"], MAX_SECTION, f"{place}/text")
+    if "fields" in block:
+        _check_texts(block["fields"], MAX_FIELDS, MAX_FIELD, f"{place}/fields")
+
+
+def _check_buttons(buttons: Any, place: str) -> None:
+    if not isinstance(buttons, list) or not 1 <= len(buttons) <= MAX_BUTTONS:
+        raise _invalid(f"must have 1 to {MAX_BUTTONS} items", place)
+    names = [button.get("action_id") for button in buttons if isinstance(button, dict)]
+    if len(set(names)) < len(buttons):
+        raise _invalid("action_id must be there and unique", place)
+    for index, button in enumerate(buttons):
+        _check_button(button, f"{place}/{index}")
+
+
+def _check_button(button: Mapping[str, Any], place: str) -> None:
+    if button.get("type") != "button":
+        raise _invalid(f"unsupported type: {button.get('type')}", place)
+    _check_keys(button, _BUTTON_KEYS, place)
+    _check_text(button.get("text"), MAX_BUTTON, f"{place}/text", plain=True)
+    for name, most in (("action_id", MAX_ID), ("value", MAX_VALUE)):
+        if len(str(button.get(name, ""))) > most:
+            raise _invalid(f"must be less than {most + 1} characters", f"{place}/{name}")
+    if button.get("style") not in {None, "primary", "danger"}:
+        raise _invalid("must be primary or danger", f"{place}/style")
+    confirm = button.get("confirm", {})
+    _check_keys(confirm, set(_CONFIRM_KEYS), f"{place}/confirm")
+    for name, text in confirm.items():
+        _check_text(text, _CONFIRM_KEYS[name], f"{place}/confirm/{name}")
 
 
 def _check_texts(objects: Any, most: int, limit: int, place: str) -> None:

@@ -2,8 +2,10 @@
 
 import copy
 import hmac
+import json
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -46,6 +48,17 @@ class Message:
         return self.versions[-1]
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that was uploaded and shared below a message."""
+
+    name: str
+    title: str
+    content: bytes
+    channel: str
+    thread: str
+
+
 class Workspace:
     """One workspace with a few channels and one bot; its calls may come from any thread.
 
@@ -70,6 +83,11 @@ class Workspace:
         self._last_ts = 0
         self._channels: dict[str, dict[str, Message]] = {name: {} for name in channels}
         self._allowance: dict[str, tuple[float, float]] = {}
+        self._announced: dict[str, tuple[str, int]] = {}
+        self._uploaded: dict[str, bytes] = {}
+        self._shared: deque[File] = deque(maxlen=MAX_KEPT)
+        self.whispers: deque[tuple[str, str, str]] = deque(maxlen=MAX_KEPT)
+        """Channel, user and text of messages that one user alone sees."""
 
     def messages(self) -> dict[str, tuple[Message, ...]]:
         """Return a copy of what stands in each channel, oldest first, less what is in threads."""
@@ -97,6 +115,10 @@ class Workspace:
             "auth.test": self._auth_test,
             "chat.postMessage": self._post_message,
             "chat.update": self._update,
+            "chat.postEphemeral": self._post_ephemeral,
+            "conversations.info": self._info,
+            "files.getUploadURLExternal": self._upload_url,
+            "files.completeUploadExternal": self._complete_upload,
             "conversations.history": self._history,
             "conversations.replies": self._replies,
         }
@@ -138,6 +160,56 @@ class Workspace:
             broadcast=_flag(arguments.get("reply_broadcast")),
         )
         return {"channel": channel, "ts": stored.ts, "message": _shown(stored, with_metadata=True)}
+
+    def _post_ephemeral(self, arguments: Arguments) -> dict[str, Any]:
+        channel = self._permitted(arguments, "chat:write")
+        text, _, _ = message_of(arguments)
+        if not str(arguments.get("user", "")).startswith(("U", "W")):
+            raise SlackError("user_not_in_channel")
+        self.whispers.append((channel, str(arguments["user"]), text))
+        return {"message_ts": f"{self._clock():.6f}"}
+
+    def _info(self, arguments: Arguments) -> dict[str, Any]:
+        channel = self._permitted(arguments, "channels:read")
+        return {"channel": {"id": channel, "name": channel.lower(), "is_member": True}}
+
+    def files(self) -> tuple[File, ...]:
+        """Return the files that were shared, oldest first."""
+        with self._lock:
+            return tuple(self._shared)
+
+    def upload(self, name: str, content: bytes) -> None:
+        """Take the content of a file that was announced."""
+        with self._lock:
+            if name not in self._announced or self._announced[name][1] != len(content):
+                raise SlackError("invalid_upload")
+            self._uploaded[name] = content
+
+    def _upload_url(self, arguments: Arguments) -> dict[str, Any]:
+        if "files:write" not in self.scopes:
+            raise SlackError("missing_scope", needed="files:write")
+        length = _whole(arguments.get("length"), "invalid_arguments")
+        if length <= 0 or not arguments.get("filename"):
+            raise SlackError("invalid_arguments")
+        name = f"F{len(self._announced):08d}"
+        self._announced[name] = (str(arguments["filename"]), length)
+        return {"file_id": name}
+
+    def _complete_upload(self, arguments: Arguments) -> dict[str, Any]:
+        channel = self._permitted(
+            {"channel": arguments.get("channel_id", "")} | dict(arguments), "files:write"
+        )
+        thread = str(arguments.get("thread_ts", ""))
+        if thread and thread not in self._channels[channel]:
+            raise SlackError("invalid_thread_ts")
+        files = arguments.get("files")
+        for each in json.loads(files) if isinstance(files, str) else files or []:
+            content = self._uploaded.get(each.get("id"))
+            if content is None:
+                raise SlackError("file_not_found")
+            named = self._announced[each["id"]][0]
+            self._shared.append(File(named, str(each.get("title", "")), content, channel, thread))
+        return {"files": []}
 
     def _update(self, arguments: Arguments) -> dict[str, Any]:
         channel = self._permitted(arguments, "chat:write")

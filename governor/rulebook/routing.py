@@ -12,6 +12,7 @@ from governor.core.routing import (
     Escalation,
     Heartbeat,
     Inhibition,
+    People,
     QuietHours,
     Route,
     Routing,
@@ -35,6 +36,7 @@ KEYS: Final = (
     "grouping",
     "heartbeat",
     "inhibit",
+    "people",
     "quiet",
     "silences",
 )
@@ -42,6 +44,7 @@ MAX_ITEMS: Final = 100
 MAX_SILENCES: Final = 1_000
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
+_USER: Final = re.compile(r"[UW][A-Z0-9]{4,20}")
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _DAY: Final = choice({day: number for number, day in enumerate(DAYS)})
 _LEVEL: Final = choice({str(level): level for level in Level})
@@ -81,6 +84,7 @@ def read_routing(document: Document, labels: Collection[str]) -> RoutingFile:
             silences=_each(top, "silences", lambda node: _silence(node, report, known)),
             grouping=read_grouping(top, known),
             heartbeat=_heartbeat(top, names),
+            people=_people(top),
             fallback=top.take("fallback", _one_of(names), None),
         )
         _check_receivers(top, routing)
@@ -142,6 +146,28 @@ def _escalations(route: Section, receivers: Sequence[str]) -> tuple[Escalation, 
             )
         )
     return tuple(found)
+
+
+def _people(top: Section) -> People:
+    entry = top.entries.get("people")
+    if entry is None:
+        return People()
+    section = Section("people", entry.node, ("act", "approve"), top.report)
+    users = {
+        key: frozenset(
+            top.report.read(key, item, _user, "")
+            for item in top.report.items(key, section.entries[key].node)
+        )
+        for key in ("act", "approve")
+        if key in section.entries
+    }
+    return People(users.get("act"), users.get("approve", frozenset()))
+
+
+def _user(text: str) -> str:
+    if not _USER.fullmatch(text):
+        raise ValueError("must be the id of a user of Slack, such as U0123ABCD, and not a name")
+    return text
 
 
 def _heartbeat(top: Section, receivers: Sequence[str]) -> Heartbeat | None:

@@ -22,6 +22,19 @@ class Slack(Group):
     webhook_url: Secret | None = Field(
         None, description="Incoming webhook, instead of a bot; each change is a message of its own."
     )
+    app_token: Secret | None = Field(
+        None, description="App-level token (`xapp-...`); with it buttons work by Socket Mode."
+    )
+    signing_secret: Secret | None = Field(
+        None,
+        description="Signing secret of the app; with it buttons work by HTTP instead.",
+    )
+    interactions_host: Line = Field(
+        "127.0.0.1", description="Address to listen on for what Slack posts, by way of a proxy."
+    )
+    interactions_port: Annotated[int, Whole(0, 65_535, 9468)] = Field(
+        9468, description="Port to listen on for it; 0 takes any free port."
+    )
     base_url: Line = Field(
         "https://slack.com/api/", description="Where Slack's Web API is; another for tests."
     )
@@ -36,6 +49,13 @@ class Slack(Group):
             conflicts.append(("webhook_url", "and slack.bot_token exclude each other; keep one"))
         if self.bot_token and not self.channel:
             conflicts.append(("bot_token", "needs slack.channel, such as C0123ABCD"))
+        conflicts += [
+            (name, "needs slack.bot_token: a webhook has no buttons")
+            for name in ("app_token", "signing_secret")
+            if getattr(self, name) and not self.bot_token
+        ]
+        if self.app_token and self.signing_secret:
+            conflicts.append(("signing_secret", "and slack.app_token exclude each other; keep one"))
         if self.channel and not self.bot_token:
             conflicts.append(("channel", "needs slack.bot_token; a webhook has its own"))
         if conflicts:

@@ -1,6 +1,7 @@
 """Acknowledged, silenced, escalated and handed over by a daemon on a broker, with its commands."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from governor.demo.slack import CHANNEL, Fault
+from governor.demo.slack import APP_TOKEN, CHANNEL, Fault
 from tests.brokers import Broker
 from tests.e2e.acting import Stage, staged, text_of, usage
 from tests.e2e.daemon import Daemon, governor, sql
@@ -39,6 +40,7 @@ routes:
 grouping: {wait: 1s, update: 1s}
 fallback: hook
 heartbeat: {to: [hook], every: 1h}
+people: {approve: [U0ANN]}
 """
 
 
@@ -57,6 +59,7 @@ def watched(broker: Broker, folder: Path, topic: str) -> Iterator[tuple[Stage, D
         stage.rules(ROUTING, "routing.yaml")
         stage.env["GOVERNOR_WEBHOOK__URL"] = hook.url
         stage.env["GOVERNOR_WEBHOOK__SECRET"] = SECRET
+        stage.env["GOVERNOR_SLACK__APP_TOKEN"] = APP_TOKEN
         with Daemon(stage.env) as daemon:
             stage.send(usage(feature=feature) for feature in ("chat", "search") for _ in range(6))
             soon(daemon, lambda: counted(stage, "2 of 2 alerts open"), "a message of two")
@@ -107,6 +110,27 @@ def test_somebody_hears_of_it(broker: Broker, tmp_path: Path, topic_name: str) -
         soon(daemon, lambda: "receiver-broken-slack" in rules(hook), "why it hears it")
         stage.slack.forget_faults()
         assert len(stage.told(OTHER)) == 1
+
+
+def test_buttons_do_what_commands_do(broker: Broker, tmp_path: Path, topic_name: str) -> None:
+    """Pressed in Slack, done by the daemon, answered to whoever pressed, after a kill too."""
+    with watched(broker, tmp_path, topic_name) as (stage, daemon, _):
+        soon(daemon, lambda: stage.slack.listeners == 1, "somebody to listen")
+        daemon.kill()
+        while stage.slack.listeners:
+            time.sleep(0.05)
+        daemon.start()
+        soon(daemon, lambda: stage.slack.listeners == 1, "somebody to listen again")
+        (message,) = stage.told()
+        assert stage.slack.press(message, "governor.ack", user="U0BOB")
+        soon(daemon, lambda: stage.slack.whispers, "an answer")
+        ((channel, user, said),) = stage.slack.whispers
+        assert (channel, user) == (CHANNEL, "U0BOB")
+        assert said.startswith("Acknowledged until ")
+        assert said.endswith(": 2 of cap.")
+        soon(daemon, lambda: "acknowledged by u0bob" in text_of(stage.told()[0]), "who it was")
+    rows = sql(stage.store, "SELECT who, via, action FROM audit WHERE action = 'alerts.ack'")
+    assert rows == [("u0bob (U0BOB)", "slack", "alerts.ack")] * 2
 
 
 def counted(stage: Stage, words: str) -> bool:

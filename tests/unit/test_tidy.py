@@ -28,7 +28,7 @@ OWNERS: Final[dict[str, set[str]]] = {
     "lz4": set(),  # kafka-python loads it
     "tzdata": set(),  # zoneinfo reads it
     "zstandard": set(),  # kafka-python loads it
-    "websockets": set(),  # the local Slack serves Socket Mode with it
+    "websockets": {"demo"},
     "confluent-kafka": set(),  # the demo loads the C library out of its wheel
     "duckdb": {"adapters/duckdb"},
     "genai-prices": {"adapters"},

@@ -11,11 +11,12 @@ from typing import Any, Final
 
 import structlog
 
+from governor.actions.slack.buttons import Press, block
 from governor.actions.slack.connection import TOO_MUCH, Client, RefusalError, call
 from governor.actions.slack.group import reply, root
-from governor.actions.slack.message import Message, addressed
+from governor.actions.slack.message import MAX_TEXT, Message, addressed, shown
 from governor.core.bulletins import Bulletin
-from governor.core.errors import PermanentError, TransientError
+from governor.core.errors import GovernorError, PermanentError, TransientError
 from governor.core.rules.shared import Level
 
 EVENT_TYPE: Final = "governor_alert"
@@ -25,6 +26,8 @@ PAGE_MESSAGES: Final = 100
 MAX_PAGES: Final = 10
 """Pages of history that are looked through; a message deeper down is posted again."""
 
+MAX_TITLE: Final = 100
+"""Characters of the title of a picture."""
 UNEDITABLE: Final = frozenset({"cant_update_message", "edit_window_closed", "message_not_found"})
 """Refusals of an edit; a new message takes the place of the old one."""
 OUT_OF_REACH: Final = frozenset({"channel_not_found", "is_archived", "not_in_channel"})
@@ -47,6 +50,8 @@ class SlackBot:
         timeout_s: float,
         name: str = "slack",
         mention: Mapping[Level, str] | None = None,
+        buttons: bool = False,
+        draw: Callable[[str], bytes | None] = lambda _: None,
     ) -> None:
         self.name: Final = name
         self.apart: Final = False
@@ -54,6 +59,8 @@ class SlackBot:
         self._channel = channel
         self._blind = False
         self._mention = mention or {}
+        self._buttons = buttons
+        self._draw = draw
 
     def __repr__(self) -> str:
         return f"SlackBot(channel={self._channel!r})"
@@ -62,6 +69,18 @@ class SlackBot:
         """Ask Slack who we are; return `bot in team`, raise as `tell` does."""
         reply = call(self._client.auth_test, self._client.host)
         return f"{_text(reply, 'user')} in {_text(reply, 'team')}"
+
+    def answer(self, press: Press, text: str) -> None:
+        """Say something to whoever pressed a button, and to them alone; raise as `tell` does."""
+        call(
+            self._client.chat_postEphemeral,
+            self._client.host,
+            channel=press.channel,
+            user=press.user,
+            thread_ts=press.ts or None,
+            text=shown(text, MAX_TEXT),
+            parse="none",
+        )
 
     def tell(self, bulletin: Bulletin) -> str:
         """Bring the message of a thread up to date; return its reference, `channel:ts`.
@@ -82,7 +101,7 @@ class SlackBot:
             else:
                 self._say_below(bulletin, channel, ts)
                 return found
-        return self._send(
+        posted = self._send(
             self._client.chat_postMessage,
             bulletin,
             remark=remark,
@@ -90,6 +109,9 @@ class SlackBot:
             unfurl_links=False,
             unfurl_media=False,
         )
+        if bulletin.is_first and bulletin.open:
+            self._share_chart(bulletin, posted)
+        return posted
 
     def _say_below(self, bulletin: Bulletin, channel: str, ts: str) -> None:
         """Say what changed below the message, and in the channel too where people are to notice."""
@@ -106,6 +128,20 @@ class SlackBot:
             unfurl_media=False,
             metadata=_metadata(bulletin, message.text),
         )
+
+    def _share_chart(self, bulletin: Bulletin, posted: str) -> None:
+        """Put a picture of the worst alert below its message; without one it is told as well."""
+        notice = bulletin.notices[0]
+        chart = None if bulletin.storm else self._draw(notice.alert)
+        if chart is None:
+            return
+        channel, _, ts = posted.partition(":")
+        try:
+            self._client.share(
+                chart, f"{notice.rule}.png", notice.title[:MAX_TITLE], channel=channel, thread_ts=ts
+            )
+        except GovernorError as error:
+            _log.warning("slack.chart_not_shared", alert=notice.alert, error=str(error))
 
     def _standing(self, bulletin: Bulletin) -> Iterator[tuple[str, str]]:
         """Yield channel and ts of messages to edit: the known one, then one that we find."""
@@ -130,6 +166,8 @@ class SlackBot:
         **where: str | bool,
     ) -> str:
         message = self._mentioning(root(bulletin, remark), bulletin)
+        if self._buttons and (below := block(bulletin)):
+            message = Message(message.text, [*message.blocks, below])
         sent = self._call(method, message, metadata=_metadata(bulletin), **where)
         return f"{_text(sent, 'channel')}:{_text(sent, 'ts')}"
 

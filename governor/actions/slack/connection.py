@@ -102,6 +102,30 @@ class Client(WebClient):
         self._opener = opener()
         self._timeout_s = timeout_s
 
+    def share(self, content: bytes, name: str, title: str, *, channel: str, thread_ts: str) -> None:
+        """Upload a file and share it below a message; raise as `call` does.
+
+        slack_sdk's own way uploads by a client of its own, with proxies; so these are its three
+        calls. What is shared is shown some time later.
+        """
+        place = call(self.files_getUploadURLExternal, self.host, filename=name, length=len(content))
+        url = str(place.get("upload_url", ""))
+        try:
+            request = Request(url, content, method="POST")  # noqa: S310  # see `opener`
+            status, _, _ = exchange(self._opener, request, self._timeout_s)
+            failure: GovernorError = TransientError(f"Slack's upload: HTTP {status}")
+        except (OSError, HTTPException, ValueError) as error:
+            status, failure = 0, unreachable(host_of(url), error)
+        if status != OK:
+            raise failure
+        call(
+            self.files_completeUploadExternal,
+            self.host,
+            files=[{"id": str(place.get("file_id", "")), "title": title}],
+            channel_id=channel,
+            thread_ts=thread_ts,
+        )
+
     def _perform_urllib_http_request_internal(self, url: str, req: Request) -> dict[str, Any]:  # noqa: ARG002
         status, headers, body = exchange(self._opener, req, self._timeout_s)
         if not _is_object(body):
@@ -138,6 +162,20 @@ def call(method: Callable[..., SlackResponse], host: str, **arguments: Any) -> M
     else:
         return dict(reply.data) if isinstance(reply.data, dict) else {}
     raise failure
+
+
+def granted(client: Client) -> tuple[str, frozenset[str]]:
+    """Return who a bot token is, `bot in team`, and its scopes; raise as `call` does."""
+    kept: list[SlackResponse] = []
+
+    def asked() -> SlackResponse:
+        kept.append(client.auth_test())
+        return kept[0]
+
+    who = call(asked, client.host)
+    scopes = str(kept[0].headers.get("x-oauth-scopes", ""))
+    named = frozenset(scope.strip() for scope in scopes.split(","))
+    return f"{who.get('user', '?')} in {who.get('team', '?')}", named
 
 
 def send(hook: Hook, **arguments: Any) -> None:

@@ -195,6 +195,11 @@ class Outbox:
                 run(_HANDED_OVER, given)
         return len(fresh)
 
+    def episodes(self, thread: str) -> list[str]:
+        """Return the episodes of alerts that are in a thread."""
+        query = "SELECT DISTINCT message FROM messages WHERE thread = $thread ORDER BY message"
+        return [row["message"] for row in self._rows(query, {"thread": thread})]
+
     def undelivered(self) -> Mapping[str, int]:
         """Return how many messages each receiver is behind."""
         found = self._rows(
