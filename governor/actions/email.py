@@ -87,11 +87,13 @@ class Mail:
 
 
 def _body(bulletin: Bulletin) -> str:
+    worst = bulletin.notices[0]
+    if worst.kind == "report":
+        return "\n".join([worst.summary, "", worst.why or "", ""])
     lines = [words.heading(bulletin), ""]
     if changed := words.changes(bulletin):
         lines += ["What changed:", *changed, ""]
     lines += words.standing(bulletin)
-    worst = bulletin.notices[0]
     if worst.why:
         lines += ["", f"{words.group(worst)}: {worst.why}"]
     if worst.runbook:

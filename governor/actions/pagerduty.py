@@ -36,6 +36,8 @@ class PagerDuty:
     def tell(self, bulletin: Bulletin) -> None:
         """Send how the alert stands."""
         (notice,) = bulletin.notices
+        if notice.kind in {"report", "heartbeat"}:
+            return  # nobody is to be called for these
         action = _action_of(notice)
         event: dict[str, Any] = {
             "routing_key": self._key,

@@ -73,6 +73,8 @@ def signature(key: bytes, number: str, stamp: str, body: bytes) -> str:
 
 
 def _type_of(notice: Notice) -> str:
+    if notice.kind == "report":
+        return "governor.report"
     if notice.kind == "heartbeat":
         return "governor.heartbeat"
     return "governor.alert.resolved" if notice.resolved is not None else "governor.alert.firing"

@@ -28,6 +28,8 @@ def sign(level: Level, *, over: bool) -> str:
 
 def heading(bulletin: Bulletin) -> str:
     """Return how a thread stands, in a line without a picture."""
+    if bulletin.notices[0].kind == "report":
+        return name(bulletin)
     if bulletin.total == 1:
         state = str(bulletin.level).capitalize() if bulletin.open else "Resolved"
         return f"{state}: {name(bulletin)}"

@@ -14,6 +14,7 @@ from governor.cli import (
     gate,
     prices,
     produce,
+    report,
     rerate,
     rules,
     run,
@@ -56,6 +57,7 @@ app.add_typer(rules.app, name="rules")
 prices.app.command()(rerate.rerate)
 app.add_typer(prices.app, name="prices")
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(report.app, name="report")
 app.add_typer(silences.app, name="silences")
 app.add_typer(slack.app, name="slack")
 app.add_typer(throttles.app, name="throttles")

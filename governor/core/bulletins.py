@@ -19,6 +19,8 @@ LATE: Final = timedelta(minutes=10)
 STORM_SPAN: Final = timedelta(minutes=1)
 """The time in which groups are counted, to tell a storm."""
 STORM_KEY: Final = "storm"
+ALONE: Final = "report-"
+"""How the key of a group begins that shares no message, not in a storm either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,10 @@ def _openings(
     begun: int,
 ) -> Iterator[_Due]:
     """Open threads: one a group, or in a storm and after an outage one for all that wait."""
+    for each in owed:
+        if each.key.startswith(ALONE):
+            yield _Due(each.since, Step(None, each.key, (each.key,)))
+    owed = [each for each in owed if not each.key.startswith(ALONE)]
     if not owed:
         return
     first = min(each.since for each in owed) + grouping.wait

@@ -9,6 +9,7 @@ from governor.core.alerts import Alert, AlertKey, Transition
 from governor.core.directives import Directive
 from governor.core.gauges.history import Exemption
 from governor.core.notifications import Notice
+from governor.core.periods import Period
 from governor.core.routing import Silence
 from governor.core.rules.shared import Mode
 
@@ -42,11 +43,21 @@ class AuditRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportRow:
+    """A row of the ledger of reports: one a report and period, `body` None where it was missed."""
+
+    report: str
+    period: Period
+    made_at: datetime
+    body: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Decisions:
     """New states of alerts, their history, what to tell, what gates must do, who asked for it.
 
     `exemptions` are spans that gauges are not to learn from, `acks` who has seen what, `silences`
-    what people ordered not to be told.
+    what people ordered not to be told, `reports` which reports were made.
     """
 
     alerts: tuple[Alert, ...] = ()
@@ -57,7 +68,8 @@ class Decisions:
     exemptions: tuple[Exemption, ...] = ()
     acks: tuple[Ack, ...] = ()
     silences: tuple[Silence, ...] = ()
+    reports: tuple[ReportRow, ...] = ()
 
     def __bool__(self) -> bool:
         parts = (self.alerts, self.lines, self.notices, self.directives, self.audit)
-        return any((*parts, self.exemptions, self.acks, self.silences))
+        return any((*parts, self.exemptions, self.acks, self.silences, self.reports))

@@ -12,7 +12,7 @@ from typing import Final
 from governor.core.acks import Ack
 from governor.core.alerts import Alert, AlertKey, Phase, Transition
 from governor.core.books import Total
-from governor.core.decisions import AuditRow, Decisions, Line
+from governor.core.decisions import AuditRow, Decisions, Line, ReportRow
 from governor.core.directives import Directive, Effect
 from governor.core.enforcement import Issue, directives_for, released
 from governor.core.gauges.history import Exemption
@@ -150,6 +150,7 @@ class Draft:
         self.exemptions: list[Exemption] = []
         self.acks: dict[str, Ack] = {}
         self.silences: list[Silence] = []
+        self.reports: list[ReportRow] = []
         self._directed: set[AlertKey] = set()
         self._opened: dict[str, int] = {}
         self._fresh: dict[str, int] = {}
@@ -227,6 +228,7 @@ class Draft:
             exemptions=tuple(self.exemptions),
             acks=tuple(self.acks.values()),
             silences=tuple(self.silences),
+            reports=tuple(self.reports),
         )
 
     def ack(self, alert: Alert, ack: Ack) -> None:

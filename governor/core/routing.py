@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from governor.core.alerts import Alert
 from governor.core.notifications import Notice
+from governor.core.reports import ReportSpec
 from governor.core.rules.shared import Level, Rule
 from governor.core.scopes import Scope
 
@@ -256,6 +257,7 @@ class Routing:
     heartbeat: Heartbeat | None = None
     fallback: str | None = None
     people: People = field(default_factory=People)
+    reports: tuple[ReportSpec, ...] = ()
 
     def fallback_of(self, receiver: str) -> str | None:
         """Return who is told in place of a receiver that cannot be."""

@@ -14,6 +14,7 @@ import structlog
 from governor import telemetry
 from governor.adapters.control import Call, Caller, Control, Orders, Route
 from governor.adapters.duckdb.outbox import Outbox
+from governor.adapters.duckdb.reporting import Reporting as Numbers
 from governor.adapters.duckdb.state import State
 from governor.adapters.kafka.connection import Connection
 from governor.adapters.kafka.directives import (
@@ -31,12 +32,14 @@ from governor.daemon.pressing import Pressing
 from governor.daemon.pricing import Pricing
 from governor.daemon.quieting import Quieting
 from governor.daemon.receivers import answering, fixed, named
+from governor.daemon.reporting import Reporting, budget_lines
 from governor.daemon.telling import Telling
 from governor.daemon.wellbeing import Broken, Heart
 from governor.loops.deliver import Deliver
 from governor.loops.enforce import Enforce, Publisher
 from governor.loops.ingest import Ingest
 from governor.loops.reload import Reload
+from governor.loops.report import Reports
 from governor.loops.rerate import Rerate
 from governor.settings import Settings
 
@@ -120,6 +123,25 @@ class Acting:
         self._telling.check(judging.evaluate.routing)
         self._telling.use(judging.evaluate.routing)
         self._quieting = Quieting(lambda: judging.evaluate, now, self._audit)
+        reports = Reports(
+            lambda: judging.evaluate.routing.reports,
+            Numbers(state.store, ingest.ask),
+            state,
+            budgets=lambda: budget_lines(self._looking),
+            enter=judging.evaluate.reported,
+            complete=lambda: judging.evaluate.complete,
+            ask=ingest.ask,
+            now=now,
+        )
+        self._reports = reports
+        self._reporting = Reporting(
+            reports,
+            lambda: judging.evaluate.routing.reports,
+            state,
+            ask=ingest.ask,
+            now=now,
+            audit=lambda call, *words: self._audit(call.caller, *words),
+        )
         self._hearing = Hearing(
             settings.slack,
             answering(settings),
@@ -156,6 +178,7 @@ class Acting:
             thread.start()
             stack.callback(thread.join, JOIN_TIMEOUT_S)
         self._hearing.open(stack, stop)
+        self._reporting.open(stack)
         self._telling.open()
         stack.callback(self._telling.close)
         stack.callback(self._wake)
@@ -166,7 +189,7 @@ class Acting:
     @property
     def troubles(self) -> list[str]:
         """What keeps it from acting, in plain lines."""
-        loops = (self._enforce, self._reload, self._reprice, self._hearing)
+        loops = (self._enforce, self._reload, self._reprice, self._hearing, self._reports)
         found = [loop.trouble for loop in loops]
         return [*(trouble for trouble in found if trouble), *self._telling.troubles]
 
@@ -249,6 +272,9 @@ class Acting:
             Route("POST", "/v1/alerts/<id>/ack", ordered(quiet.ack), open_),
             Route("POST", "/v1/alerts/<id>/snooze", ordered(quiet.snooze), open_),
             Route("POST", "/v1/alerts/<id>/unack", ordered(quiet.unack), open_),
+            Route("GET", "/v1/reports", asked("reports.list", self._reporting.listed)),
+            Route("GET", "/v1/reports/<name>", self._reporting.made),
+            Route("POST", "/v1/reports/<name>/send", self._reporting.sent),
             Route("GET", "/v1/silences", asked("silences.list", quiet.listed)),
             Route("POST", "/v1/silences", ordered(quiet.silence)),
             Route("POST", "/v1/silences/<id>/end", ordered(quiet.end), "no silence {!r} holds"),

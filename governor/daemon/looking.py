@@ -103,7 +103,13 @@ class Looking:
 
     def forecasts(self, call: Call) -> list[dict[str, Any]]:
         """Return where the weeks and months of budgets and forecasts are heading."""
-        asked = call.fields.get("rule")
+        return [
+            {name: value for name, value in row.items() if name != "percent"}
+            for row in self.ahead(call.fields.get("rule"))
+        ]
+
+    def ahead(self, asked: str | None) -> list[dict[str, Any]]:
+        """Return the same of one rule, or of all; `percent` is of the limit."""
         rules = self._evaluate().rules
         if asked is not None and asked not in rules:
             raise ConfigError(f"there is no rule {asked[:60]!r}{suggestion(asked, rules)}")
@@ -199,6 +205,7 @@ def _ahead_row(rule: Budget | Forecast, group: Key, ahead: Ahead, now: datetime)
         "low": rule.text(ahead.low),
         "high": rule.text(ahead.high),
         "limit": rule.limit_text,
+        "percent": rule.percent(ahead.so_far),
         "passes": "passed" if ahead.so_far > rule.limit else odds(ahead.above),
         "exhausted": ahead.exhausted,
         "sure": ahead.sure,

@@ -25,6 +25,7 @@ from governor.documents.sections import Read, Report, Section, choice, listed, s
 from governor.documents.texts import identifier, line
 from governor.rulebook.grouping import read_grouping
 from governor.rulebook.receivers import BUILT_IN, read_receivers
+from governor.rulebook.reports import clock, read_report
 from governor.rulebook.scope import EVERYTHING, conditions
 from governor.rulebook.values import MAX_NAME_CHARACTERS, MAX_TEXT_CHARACTERS, duration, zone
 
@@ -38,6 +39,7 @@ KEYS: Final = (
     "inhibit",
     "people",
     "quiet",
+    "reports",
     "silences",
 )
 MAX_ITEMS: Final = 100
@@ -45,7 +47,6 @@ MAX_SILENCES: Final = 1_000
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 _USER: Final = re.compile(r"[UW][A-Z0-9]{4,20}")
-_TIME: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 _DAY: Final = choice({day: number for number, day in enumerate(DAYS)})
 _LEVEL: Final = choice({str(level): level for level in Level})
 _BOOL: Final = choice({"true": True, "false": False})
@@ -85,6 +86,7 @@ def read_routing(document: Document, labels: Collection[str]) -> RoutingFile:
             grouping=read_grouping(top, known),
             heartbeat=_heartbeat(top, names),
             people=_people(top),
+            reports=_each(top, "reports", lambda node: read_report(node, report, _one_of(names))),
             fallback=top.take("fallback", _one_of(names), None),
         )
         _check_receivers(top, routing)
@@ -252,8 +254,8 @@ def _fact(known: Sequence[str]) -> Read[str]:
 def _quiet(node: Node, report: Report, known: Sequence[str]) -> QuietHours:
     keys = ("name", "days", "from", "to", "timezone", "holds", "match")
     section = Section("quiet hours", node, keys, report)
-    start = section.take("from", _clock, time(22), "'22:00'")
-    end = section.take("to", _clock, time(7), "'07:00'")
+    start = section.take("from", clock, time(22), "'22:00'")
+    end = section.take("to", clock, time(7), "'07:00'")
     if start == end:
         report.add(node, "quiet hours begin and end at one time; write a silence instead")
     days = section.entries.get("days")
@@ -272,13 +274,6 @@ def _quiet(node: Node, report: Report, known: Sequence[str]) -> QuietHours:
         levels=frozenset(report.read("holds", i, _LEVEL, Level.INFO) for i in listed_levels),
         match=_match(section, "match", known),
     )
-
-
-def _clock(text: str) -> time:
-    found = _TIME.fullmatch(text)
-    if not found:
-        raise ValueError("must be a time of day in quotes, such as '22:00'")
-    return time(int(found[1]), int(found[2]))
 
 
 def _silence(node: Node, report: Report, known: Sequence[str]) -> Silence:
@@ -307,6 +302,7 @@ def _check_receivers(top: Section, routing: Routing) -> None:
     used = {name for route in routing.routes for name in route.to}
     used |= {name for route in routing.routes for each in route.escalate for name in each.to}
     used |= {each.fallback for each in routing.receivers if each.fallback}
+    used |= {name for each in routing.reports for name in each.to}
     used |= {routing.fallback} if routing.fallback else set()
     used |= set(routing.heartbeat.to) if routing.heartbeat else set()
     entry = top.entries.get("receivers")

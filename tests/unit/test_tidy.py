@@ -23,6 +23,8 @@ SOURCES = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.sql")])
 MAX_LINES = 400
 
 OWNERS: Final[dict[str, set[str]]] = {
+    "apscheduler": {"daemon"},
+    "jinja2": {"pages"},
     "crc32c": set(),  # kafka-python loads it
     "httptools": set(),  # uvicorn loads it
     "lz4": set(),  # kafka-python loads it
@@ -33,7 +35,10 @@ OWNERS: Final[dict[str, set[str]]] = {
     "duckdb": {"adapters/duckdb"},
     "genai-prices": {"adapters"},
     "kafka-python": {"adapters/kafka"},
-    "msgspec": {"actions", "adapters/duckdb", "cli", "core", "demo", "formats", "gate"},
+    "msgspec": {
+        *("actions", "adapters/duckdb", "cli", "core", "daemon", "demo", "formats", "gate"),
+        "loops",
+    },
     "numpy": {"adapters/duckdb", "core", "core/gauges", "loops/evaluate"},
     "opentelemetry-proto": {"formats"},
     "prometheus-client": {"."},

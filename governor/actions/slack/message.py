@@ -30,6 +30,9 @@ MAX_LINES: Final = 10
 MAX_LIST: Final = 2_000
 """Characters of all lines; with these limits the blocks have at most 12,800, where Slack takes
 about 13,000."""
+MAX_REPORT: Final = 9_000
+"""Characters of the sections of a report."""
+MAX_SECTIONS: Final = 40
 MAX_LINK: Final = 1_000
 MAX_PERCENT: Final = Decimal(999_999)
 BAR_CELLS: Final = 20
@@ -54,6 +57,8 @@ class Message:
 
 def compose(notice: Notice, remark: str | None = None) -> Message:
     """Write a notice as a message; `remark` is a line of our own about the message itself."""
+    if notice.kind == "report":
+        return _report(notice)
     blocks = [
         {
             "type": "header",
@@ -84,6 +89,28 @@ def compose(notice: Notice, remark: str | None = None) -> Message:
         elements.insert(0, marked(shown(remark, MAX_LINE)))
     blocks.append({"type": "context", "elements": elements})
     return Message(text=_text(notice, remark), blocks=blocks)
+
+
+def _report(notice: Notice) -> Message:
+    """Write a report: its sections, as far as there is room; all of it is in the file."""
+    header = f"\N{BAR CHART} {' '.join(notice.title.split())}"
+    blocks: list[Block] = [
+        {"type": "header", "text": {"type": "plain_text", "text": shown(header, MAX_HEADER)}},
+        plain(notice.summary, MAX_SUMMARY),
+    ]
+    room = MAX_REPORT
+    left_out = 0
+    for section in (notice.why or "").split("\n\n"):
+        block = plain(section, MAX_LIST)
+        room -= len(block["text"]["text"])
+        if section and room > 0 and len(blocks) < MAX_SECTIONS:
+            blocks.append(block)
+        else:
+            left_out += bool(section)
+    rest = f"; {left_out} more sections: governor report show" if left_out else ""
+    blocks.append({"type": "context", "elements": [marked(f"made {date(notice.at)}{rest}")]})
+    text = "\n".join([header, notice.summary, notice.why or ""])
+    return Message(text=shown(text, MAX_TEXT), blocks=blocks)
 
 
 def addressed(who: str) -> Block:

@@ -71,6 +71,10 @@ CREATE TABLE silences (
     silence VARCHAR, match VARCHAR, since TIMESTAMPTZ, until TIMESTAMPTZ, reason VARCHAR,
     who VARCHAR, made_at TIMESTAMPTZ
 );
+CREATE TABLE report_ledger (
+    report VARCHAR, period VARCHAR, period_start TIMESTAMPTZ, period_end TIMESTAMPTZ,
+    made_at TIMESTAMPTZ, body VARCHAR
+);
 """,
 }
 """What makes a file of a version one of the next; others are rebuilt from Kafka."""

@@ -1,6 +1,6 @@
 """What gauges begin with, and what explains an alert: usage by group and cell, and two spans."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
@@ -182,6 +182,25 @@ def compared(
         after=_uses([row for row in found if row["after"]], usual, rates),
         contributors=_contributors(connection, rows, times, asked, spans),
     )
+
+
+def used_between(
+    connection: duckdb.DuckDBPyConnection,
+    conditions: Sequence[str],
+    before: tuple[datetime, datetime],
+    after: tuple[datetime, datetime],
+) -> tuple[dict[str, Use], dict[str, Use]]:
+    """Return usage by model of two spans that need not touch; `conditions` say of whom."""
+    spans = "((event_time >= $1 AND event_time < $3) OR (event_time >= $2 AND event_time < $4))"
+    rows = _SPANS.format(rows=_EVENTS, conditions=" AND ".join([spans, *conditions]))
+    parts = ", ".join(f"sum({part})::HUGEINT AS {name}" for name, part in _PARTS.items())
+    query = _USED.format(parts=parts, rows=rows)
+    times = [before[0], after[0], before[1], after[1]]
+    found: list[dict[str, Any]] = connection.execute(query, times).to_arrow_table().to_pylist()
+    rates = _rates(connection, [row["price_id"] for row in found])
+    usual = _usual_prices(found, rates)
+    one = _uses([row for row in found if not row["after"]], usual, rates)
+    return one, _uses([row for row in found if row["after"]], usual, rates)
 
 
 def _usual_prices(

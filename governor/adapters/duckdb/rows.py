@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from governor.core.acks import Ack
 from governor.core.alerts import Alert, AlertKey, Ending, Health, Phase, Transition, What
-from governor.core.decisions import AuditRow, Line
+from governor.core.decisions import AuditRow, Line, ReportRow
 from governor.core.directives import Directive
 from governor.core.gauges.history import Exemption
 from governor.core.periods import Period
@@ -115,6 +115,17 @@ SILENCES: Final = pa.schema(
         ("reason", pa.string()),
         ("who", pa.string()),
         ("made_at", _TIME),
+    ]
+)
+
+REPORTS: Final = pa.schema(
+    [
+        ("report", pa.string()),
+        ("period", pa.string()),
+        ("period_start", _TIME),
+        ("period_end", _TIME),
+        ("made_at", _TIME),
+        ("body", pa.string()),
     ]
 )
 
@@ -241,6 +252,18 @@ def silence_of(row: Mapping[str, Any]) -> Silence:
         since=row["since"],
         id=row["silence"],
     )
+
+
+def report_row(row: ReportRow) -> dict[str, Any]:
+    """Return the row of a report."""
+    return {
+        "report": row.report,
+        "period": row.period.name,
+        "period_start": row.period.start,
+        "period_end": row.period.end,
+        "made_at": row.made_at,
+        "body": row.body,
+    }
 
 
 def exemption_row(exemption: Exemption, made_at: datetime) -> dict[str, Any]:

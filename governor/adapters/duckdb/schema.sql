@@ -179,6 +179,13 @@ CREATE TABLE silences (
     who VARCHAR, made_at TIMESTAMPTZ
 );
 
+-- The ledger of reports: one row a report and period, with all that it told; `body` is NULL of those
+-- that were not made, since governor was down when they were due.
+CREATE TABLE report_ledger (
+    report VARCHAR, period VARCHAR, period_start TIMESTAMPTZ, period_end TIMESTAMPTZ,
+    made_at TIMESTAMPTZ, body VARCHAR
+);
+
 -- Every call of the control API, and every change of the rules.
 CREATE TABLE audit (
     happened_at TIMESTAMPTZ, who VARCHAR, via VARCHAR, action VARCHAR, target VARCHAR, outcome VARCHAR,

@@ -68,6 +68,22 @@ class State:
         )
         return [rows.silence_of(row) for row in found]
 
+    def last_report(self, report: str) -> datetime | None:
+        """Return when the last period began that is in the ledger of a report."""
+        (row,) = self._rows(
+            "SELECT max(period_start) AS last FROM report_ledger WHERE report = $1", [report]
+        )
+        found: datetime | None = row["last"]
+        return found
+
+    def reports(self, limit: int) -> list[dict[str, Any]]:
+        """Return the ledger of reports without what they told, the newest first."""
+        return self._rows(
+            "SELECT * EXCLUDE (body), body IS NOT NULL AS made FROM report_ledger"
+            " ORDER BY made_at DESC, report, period_start DESC LIMIT $1",
+            [limit],
+        )
+
     def directives(self, now: datetime) -> list[Directive]:
         """Return the newest version of every directive that ends after `now`."""
         found = self._rows(
@@ -199,6 +215,9 @@ class State:
             _insert(connection, "acks", rows.ACKS, map(rows.ack_row, decisions.acks))
             silences = (rows.silence_row(each, self._now()) for each in decisions.silences)
             _insert(connection, "silences", rows.SILENCES, silences)
+            _insert(
+                connection, "report_ledger", rows.REPORTS, map(rows.report_row, decisions.reports)
+            )
             connection.execute("UPDATE decided SET number = $1", [number])
             connection.execute("COMMIT")
         self.decided = number

@@ -99,6 +99,11 @@ class Evaluate(Orders):
         return self._keeping.routing
 
     @property
+    def complete(self) -> datetime | None:
+        """Until when all usage is stored; None where that is not known."""
+        return self._complete()
+
+    @property
     def masks(self) -> Sequence[Mask]:
         """The sets of dimensions by which usage must be added."""
         return list(dict.fromkeys((*self._totals.masks, *self._gauges.masks)))

@@ -1,12 +1,12 @@
 """Orders: what people ask of evaluation, and what governor has told of itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from governor.core.acks import Ack
 from governor.core.alerts import Alert
-from governor.core.decisions import AuditRow
+from governor.core.decisions import AuditRow, ReportRow
 from governor.core.directives import Directive
 from governor.core.errors import TransientError
 from governor.core.gauges.history import Exemption
@@ -86,6 +86,16 @@ class Orders:
         draft = self._keeping.draft(self._now(), self._rules)
         draft.silences.append(silence)
         draft.audit.append(audit)
+        self._keeping.commit(draft)
+
+    def reported(
+        self, rows: Sequence[ReportRow], notices: Sequence[Notice], audit: Sequence[AuditRow] = ()
+    ) -> None:
+        """Enter reports into their ledger, and have those told who get them, in one transaction."""
+        draft = self._keeping.draft(self._now(), self._rules)
+        draft.reports += rows
+        draft.notices += notices
+        draft.audit += audit
         self._keeping.commit(draft)
 
     @property

@@ -1,0 +1,57 @@
+"""Pages: what is read in a browser or on paper; each is one file that needs nothing else."""
+
+from importlib import resources
+from typing import Final
+
+import jinja2
+
+from governor.core.report_text import (
+    called,
+    change,
+    change_percent,
+    change_usd,
+    drivers_text,
+    headline,
+    notes,
+    sections,
+    usd,
+)
+from governor.core.reports import Amount, Report
+
+BAR_PERCENT: Final = 100
+DRAWN: Final = ("Spend", "Unit economics", "What moved")
+"""Sections that the page shows in a form of its own."""
+
+
+def report(found: Report) -> str:
+    """Return a report as a page of HTML."""
+    return _template("report.html").render(
+        report=found,
+        headline=headline(found),
+        sections=[
+            (title, lines)
+            for title, lines in sections(found)
+            if not title.startswith("By ") and title not in DRAWN
+        ],
+        notes=notes(found),
+        usd=usd,
+        change_percent=change_percent,
+        change_usd=change_usd,
+        change=change,
+        called=called,
+        drivers=drivers_text,
+        bar=_bar,
+    )
+
+
+def _bar(amount: Amount, most: int) -> int:
+    """Return how long the bar of an amount is, in percent of the longest."""
+    return max(0, amount.cost) * BAR_PERCENT // most if most > 0 else 0
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    text = resources.files("governor.pages").joinpath(name).read_text("utf-8")
+    return environment.from_string(text)
