@@ -50,7 +50,8 @@ def name(bulletin: Bulletin) -> str:
 def standing(bulletin: Bulletin) -> list[str]:
     """Return a line for each of its worst alerts, and one for those that are not named."""
     named = bulletin.notices[:MAX_NAMED]
-    lines = [_line(notice) for notice in named]
+    one = not bulletin.storm and len({notice.title for notice in bulletin.notices}) == 1
+    lines = [_line(notice, titled=not (one and notice.group)) for notice in named]
     if (rest := bulletin.total - len(named)) > 0:
         lines.append(f"… and {rest:,} more: governor alerts list")
     return lines
@@ -74,10 +75,10 @@ def changes(bulletin: Bulletin) -> list[str]:
     return [line[:MAX_LINE] for line in lines]
 
 
-def group(notice: Notice) -> str:
+def group(notice: Notice, *, titled: bool = True) -> str:
     """Return what an alert is about, in a line."""
-    values = ", ".join(f"{dimension} = {value}" for dimension, value in notice.group)
-    return " ".join((f"{notice.title}, {values}" if values else notice.title).split())
+    values = [f"{dimension} = {value}" for dimension, value in notice.group]
+    return " ".join(", ".join([*([notice.title] if titled else []), *values]).split())
 
 
 def amounts(notice: Notice) -> str:
@@ -89,11 +90,12 @@ def amounts(notice: Notice) -> str:
     return f"{notice.value} of {notice.limit} ({notice.percent:,.0f}%)"
 
 
-def _line(notice: Notice) -> str:
+def _line(notice: Notice, *, titled: bool = True) -> str:
     over = f", over: {notice.resolved}" if notice.resolved is not None else ""
     acked = f", {notice.acked}" if notice.acked and not over else ""
     mark = sign(notice.level, over=notice.resolved is not None)
-    return f"{mark} {group(notice)}: {' '.join(amounts(notice).split())}{over}{acked}"[:MAX_LINE]
+    told = " ".join(amounts(notice).split())
+    return f"{mark} {group(notice, titled=titled)}: {told}{over}{acked}"[:MAX_LINE]
 
 
 def _changed(news: News, bulletin: Bulletin) -> Iterator[str]:

@@ -26,6 +26,7 @@ from governor.demo.slack_http import (
     refusal,
 )
 from governor.demo.slack_limits import SlackError
+from governor.demo.slack_page import page
 from governor.demo.slack_presses import post_signed, pressed
 from governor.demo.slack_workspace import File, Message, Workspace
 
@@ -147,6 +148,10 @@ class SlackStandIn:
         """Channel, user and text of messages that one user alone saw, oldest first."""
         return tuple(self._workspace.whispers)
 
+    def page(self) -> str:
+        """Return what stands in the channels as a page, as a browser gets it at any address."""
+        return page(self.messages, self.replies)
+
     @property
     def files(self) -> tuple[File, ...]:
         """The files that were shared, oldest first."""
@@ -221,7 +226,7 @@ class SlackStandIn:
             self._socket = None
 
     def _listen(self) -> None:
-        self._server = Server(("127.0.0.1", self.port), self._answer)
+        self._server = Server(("127.0.0.1", self.port), self._answer, self.page)
         self.port = self._server.server_address[1]
 
     def _stop(self) -> None:

@@ -32,9 +32,11 @@ class Server(ThreadingHTTPServer):
         self,
         address: tuple[str, int],
         answer: Callable[[str, Mapping[str, str], bytes], Reply | None],
+        page: Callable[[], str],
     ) -> None:
         super().__init__(address, _Handler)
         self.answer = answer
+        self.page = page
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="slack")
         self._thread.start()
 
@@ -51,6 +53,15 @@ class Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     timeout = 30
+
+    def do_GET(self) -> None:
+        """Show what stands in the channels."""
+        body = self.server.page().encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def do_POST(self) -> None:
         """Answer one request, or cut the connection."""

@@ -17,7 +17,7 @@ ACK: Final = "ack"
 SNOOZE: Final = "snooze"
 PLAN: Final = "plan"
 RELEASE: Final = "release"
-SNOOZES: Final = {"1h": "Snooze 1 h", "4h": "4 h", "1d": "1 day"}
+SNOOZES: Final = {"1h": "Snooze 1 h", "4h": "Snooze 4 h", "1d": "Snooze 1 day"}
 MAX_PAYLOAD: Final = 200_000
 """Characters of what comes back; it holds the whole message."""
 
