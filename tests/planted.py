@@ -190,8 +190,9 @@ BUGS = (
     Bug(
         "Slack marked sent before the reply",
         "governor/loops/deliver.py",
-        "        self._ask(lambda: self._outbox.attempting(message))\n",
-        "        self._ask(lambda: self._outbox.told(message, None))\n",
+        "            reference = self._receiver.tell(bulletin)\n",
+        "            self._ask(lambda: self._outbox.told(name, bulletin, None, self._now()))\n"
+        "            reference = self._receiver.tell(bulletin)\n",
         "tests/unit/test_deliver.py",
     ),
     Bug(
@@ -268,6 +269,62 @@ BUGS = (
         "held.at_old_prices + _at_usual_price(row, cost, usual, rates)",
         "held.at_old_prices + cost",
         "tests/unit/test_detection.py",
+    ),
+    Bug(
+        "a try that is not doubted",
+        "governor/adapters/duckdb/outbox.py",
+        "SET unsure = true WHERE",
+        "SET unsure = false WHERE",
+        "tests/unit/test_deliver.py",
+    ),
+    Bug(
+        "a thread that closes while an alert lasts",
+        "governor/adapters/duckdb/outbox.py",
+        'AND (NOT m."over" OR m.told < m.wanted)',
+        "AND m.told < m.wanted",
+        "tests/unit/test_bulletins.py",
+    ),
+    Bug(
+        "a storm told one by one",
+        "governor/core/bulletins.py",
+        "begun <= grouping.storm",
+        "begun >= 0",
+        "tests/unit/test_bulletins.py",
+    ),
+    Bug(
+        "an ack that outlives a rise",
+        "governor/core/acks.py",
+        " and level <= self.level",
+        "",
+        "tests/unit/test_quiet.py",
+    ),
+    Bug(
+        "an escalation of what is over",
+        "governor/adapters/duckdb/outbox.py",
+        """told < wanted AND NOT (escalated AND told = 0 AND "over")""",
+        "told < wanted",
+        "tests/unit/test_quiet.py",
+    ),
+    Bug(
+        "a release by anybody",
+        "governor/core/routing.py",
+        "            return user in self.approve",
+        "            return True",
+        "tests/unit/test_slack_buttons.py",
+    ),
+    Bug(
+        "a report made at every tick",
+        "governor/core/reports.py",
+        "newest.start > last)",
+        "newest.start >= last)",
+        "tests/unit/test_reports.py",
+    ),
+    Bug(
+        "a report of a day that is not over",
+        "governor/core/reports.py",
+        "    newest = spec.before(spec.calendar.period(now))",
+        "    newest = spec.calendar.period(now)",
+        "tests/unit/test_reports.py",
     ),
 )
 

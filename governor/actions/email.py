@@ -2,7 +2,7 @@
 
 import smtplib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -40,11 +40,19 @@ class Server:
 class Mail:
     """Sends mails of a thread so that readers of mail show them as one."""
 
-    def __init__(self, *, name: str, server: Server, to: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        server: Server,
+        to: tuple[str, ...],
+        page: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
         self.name: Final = name
         self.apart: Final = False
         self._server = server
         self._to = to
+        self._page = page
 
     def __repr__(self) -> str:
         return f"Mail({self._server!r})"
@@ -83,6 +91,11 @@ class Mail:
         if not bulletin.is_first:
             mail["In-Reply-To"] = mail["References"] = first
         mail.set_content(_body(bulletin))
+        notice = bulletin.notices[0]
+        page = self._page(notice.message) if notice.kind == "report" else None
+        if page is not None:
+            name = f"{notice.rule}-{notice.period}.html"
+            mail.add_attachment(page, subtype="html", filename=name)
         return mail
 
 

@@ -18,6 +18,7 @@ from governor.cli import (
     rerate,
     rules,
     run,
+    showback,
     silences,
     slack,
     sql,
@@ -57,6 +58,7 @@ app.add_typer(rules.app, name="rules")
 prices.app.command()(rerate.rerate)
 app.add_typer(prices.app, name="prices")
 app.add_typer(alerts.app, name="alerts")
+report.app.command()(showback.showback)
 app.add_typer(report.app, name="report")
 app.add_typer(silences.app, name="silences")
 app.add_typer(slack.app, name="slack")

@@ -1,6 +1,7 @@
 """A report in words: sections of lines that are ready to be shown, and the notice of it."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
@@ -103,6 +104,11 @@ def sections(report: Report) -> Iterator[tuple[str, Sequence[str]]]:
     ):
         if lines:
             yield title, lines
+
+
+def message_of(report: str, made_at: datetime) -> str:
+    """Return the id of the message that tells of a report which was made at a time."""
+    return f"report-{report}-{made_at:%Y%m%dT%H%M%S.%f}"
 
 
 def notice_of_report(report: Report, spec: ReportSpec, message: str) -> Notice:

@@ -32,7 +32,7 @@ from governor.daemon.pressing import Pressing
 from governor.daemon.pricing import Pricing
 from governor.daemon.quieting import Quieting
 from governor.daemon.receivers import answering, fixed, named
-from governor.daemon.reporting import Reporting, budget_lines
+from governor.daemon.reporting import Reporting, budget_lines, page_of
 from governor.daemon.telling import Telling
 from governor.daemon.wellbeing import Broken, Heart
 from governor.loops.deliver import Deliver
@@ -108,8 +108,9 @@ class Acting:
         self._rerate = Rerate(pricing, ask=ingest.ask, now=now)
         outbox = Outbox(state.store)
         draw = Drawing(self._looking.pictured, ask=ingest.ask)
+        page = partial(page_of, state, ingest.ask)
         self._telling = Telling(
-            fixed(settings, draw),
+            fixed(settings, draw, page),
             make=lambda receiver: Deliver(
                 receiver,
                 outbox,
@@ -118,14 +119,15 @@ class Acting:
                 grouping=lambda: judging.evaluate.routing.grouping,
                 broken=self._broken(receiver.name, outbox),
             ),
-            named=lambda each: named(settings, each, now, draw),
+            named=lambda each: named(settings, each, now, draw, page),
         )
         self._telling.check(judging.evaluate.routing)
         self._telling.use(judging.evaluate.routing)
         self._quieting = Quieting(lambda: judging.evaluate, now, self._audit)
+        numbers = Numbers(state.store, ingest.ask)
         reports = Reports(
             lambda: judging.evaluate.routing.reports,
-            Numbers(state.store, ingest.ask),
+            numbers,
             state,
             budgets=lambda: budget_lines(self._looking),
             enter=judging.evaluate.reported,
@@ -136,6 +138,7 @@ class Acting:
         self._reports = reports
         self._reporting = Reporting(
             reports,
+            numbers,
             lambda: judging.evaluate.routing.reports,
             state,
             ask=ingest.ask,
@@ -274,6 +277,7 @@ class Acting:
             Route("POST", "/v1/alerts/<id>/unack", ordered(quiet.unack), open_),
             Route("GET", "/v1/reports", asked("reports.list", self._reporting.listed)),
             Route("GET", "/v1/reports/<name>", self._reporting.made),
+            Route("GET", "/v1/showback/<by>", self._reporting.showback),
             Route("POST", "/v1/reports/<name>/send", self._reporting.sent),
             Route("GET", "/v1/silences", asked("silences.list", quiet.listed)),
             Route("POST", "/v1/silences", ordered(quiet.silence)),

@@ -18,19 +18,21 @@ from governor.settings import Settings
 
 Draw = Callable[[str], bytes | None]
 """Draws an alert by its id; None where there is no picture of it."""
+Page = Callable[[str], str | None]
+"""Returns the page of a report by its message; None where there is none."""
 
 
 def _nothing(_: str) -> None:
     """Draw nothing."""
 
 
-def fixed(settings: Settings, draw: Draw = _nothing) -> list[Receiver]:
+def fixed(settings: Settings, draw: Draw = _nothing, page: Page = _nothing) -> list[Receiver]:
     """Return those that are there without a routing: the log, and Slack where it is set up."""
     slack = settings.slack
     receivers: list[Receiver] = [Log()]
     if slack.bot_token and slack.channel:
         channel = SlackChannel(name="slack", channel=slack.channel)
-        receivers.append(_bot(settings, channel, draw))
+        receivers.append(_bot(settings, channel, draw, page))
     elif slack.webhook_url:
         url = slack.webhook_url.get_secret_value()
         timeout_s = slack.timeout.total_seconds()
@@ -39,13 +41,17 @@ def fixed(settings: Settings, draw: Draw = _nothing) -> list[Receiver]:
 
 
 def named(
-    settings: Settings, each: Addressee, now: Callable[[], datetime], draw: Draw = _nothing
+    settings: Settings,
+    each: Addressee,
+    now: Callable[[], datetime],
+    draw: Draw = _nothing,
+    page: Page = _nothing,
 ) -> Receiver:
     """Return a receiver of `routing.yaml`; raise ConfigError where the settings lack something."""
     match each:
         case SlackChannel():
             _needs(each, "slack.bot_token", settings.slack.bot_token)
-            return _bot(settings, each, draw)
+            return _bot(settings, each, draw, page)
         case Hook():
             return _webhook(settings, each, now)
         case Pager():
@@ -57,12 +63,14 @@ def named(
                 timeout_s=pager.timeout.total_seconds(),
             )
         case Mail():
-            return _mail(settings, each)
+            return _mail(settings, each, page)
         case _:
             raise TypeError(each)
 
 
-def _bot(settings: Settings, each: SlackChannel, draw: Draw = _nothing) -> SlackBot:
+def _bot(
+    settings: Settings, each: SlackChannel, draw: Draw = _nothing, page: Page = _nothing
+) -> SlackBot:
     slack = settings.slack
     return SlackBot(
         name=each.name,
@@ -73,6 +81,7 @@ def _bot(settings: Settings, each: SlackChannel, draw: Draw = _nothing) -> Slack
         mention=each.mention,
         buttons=bool(slack.app_token or slack.signing_secret),
         draw=draw,
+        page=page,
     )
 
 
@@ -95,7 +104,7 @@ def _webhook(settings: Settings, each: Hook, now: Callable[[], datetime]) -> Web
     )
 
 
-def _mail(settings: Settings, each: Mail) -> email.Mail:
+def _mail(settings: Settings, each: Mail, page: Page) -> email.Mail:
     smtp = settings.smtp
     server = email.Server(
         host=_needs(each, "smtp.host", smtp.host),
@@ -106,7 +115,7 @@ def _mail(settings: Settings, each: Mail) -> email.Mail:
         sender=smtp.sender,
         timeout_s=smtp.timeout.total_seconds(),
     )
-    return email.Mail(name=each.name, server=server, to=each.to)
+    return email.Mail(name=each.name, server=server, to=each.to, page=page)
 
 
 def _needs(each: Addressee, setting: str, value: SecretStr | str | None) -> str:

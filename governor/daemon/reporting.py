@@ -8,14 +8,17 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
+import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from governor import pages
 from governor.adapters.control import Call
+from governor.adapters.duckdb.reporting import Reporting as Numbers
 from governor.adapters.duckdb.state import State
 from governor.core.decisions import AuditRow
-from governor.core.errors import ConfigError
+from governor.core.errors import ConfigError, GovernorError
 from governor.core.periods import Every, Period
-from governor.core.reports import BudgetLine, ReportSpec
+from governor.core.reports import BudgetLine, Report, ReportSpec
 from governor.core.scopes import DIMENSIONS, Condition, Scope
 from governor.daemon.looking import Looking
 from governor.documents.sections import listed, suggestion
@@ -30,6 +33,8 @@ KINDS: Final = {"daily": Every.DAY, "weekly": Every.WEEK, "monthly": Every.MONTH
 """Reports that can be asked for without being in `routing.yaml`."""
 _WHERE: Final = "where."
 
+_log = structlog.get_logger()
+
 
 class Reporting:
     """Answers orders from threads of the control API; `ask` runs a call in the store's thread."""
@@ -37,6 +42,7 @@ class Reporting:
     def __init__(
         self,
         reports: Reports,
+        numbers: Numbers,
         specs: Callable[[], Sequence[ReportSpec]],
         state: State,
         *,
@@ -45,6 +51,7 @@ class Reporting:
         audit: Callable[[Call, str, str, str], AuditRow],
     ) -> None:
         self._reports = reports
+        self._numbers = numbers
         self._specs = specs
         self._state = state
         self._ask = ask
@@ -85,6 +92,16 @@ class Reporting:
         row = self._audit(call, "report.send", f"{spec.name} {period.name}", "sent")
         return msgspec.to_builtins(self._reports.send(spec, period, row))
 
+    def showback(self, call: Call) -> dict[str, Any]:
+        """Return what each value of a dimension used in a period, and nothing of any other."""
+        (by,) = call.names
+        if by not in DIMENSIONS:
+            close = suggestion(by, DIMENSIONS) or f"; known: {listed(DIMENSIONS)}"
+            raise ConfigError(f"{by[:60]!r} is no dimension{close}")
+        spec, period = self._asked(replace(call, names=(call.fields.get("every", "monthly"),)))
+        rows = self._numbers.showback(spec, by, period)
+        return {"period": period.name, "zone": spec.zone, "rows": rows}
+
     def _asked(self, call: Call) -> tuple[ReportSpec, Period]:
         """Return which report of which period is asked for; the last whole one if none is named."""
         (name,) = call.names
@@ -119,6 +136,16 @@ class Reporting:
             raise ConfigError(f"{text[:60]!r} is no date, such as 2026-11-26") from None
         noon = datetime(day.year, day.month, day.day, 12, tzinfo=ZoneInfo(spec.zone))
         return spec.calendar.period(noon.astimezone(UTC))
+
+
+def page_of(state: State, ask: Ask, message: str) -> str | None:
+    """Return the page of a report that is told by a message; None where it is not known."""
+    try:
+        body = ask(lambda: state.report_body(message))
+        return None if body is None else pages.report(msgspec.json.decode(body, type=Report))
+    except (GovernorError, msgspec.MsgspecError) as error:
+        _log.warning("report.no_page", message=message, error=str(error)[:200])
+        return None
 
 
 def budget_lines(looking: Looking) -> list[BudgetLine]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -12,7 +12,7 @@ from governor.core.drivers import Drivers
 from governor.core.errors import GovernorError
 from governor.core.notifications import Notice
 from governor.core.periods import Period
-from governor.core.report_text import notice_of_report
+from governor.core.report_text import message_of, notice_of_report
 from governor.core.reports import (
     Acted,
     Amount,
@@ -191,6 +191,5 @@ def _row(report: Report) -> ReportRow:
     return ReportRow(report.name, report.period, report.made_at, body)
 
 
-def _notice(report: Report, spec: ReportSpec) -> Any:
-    stamp = f"{report.made_at:%Y%m%dT%H%M%S.%f}"
-    return notice_of_report(report, spec, f"report-{spec.name}-{report.period.name}-{stamp}")
+def _notice(report: Report, spec: ReportSpec) -> Notice:
+    return notice_of_report(report, spec, message_of(report.name, report.made_at))

@@ -1,7 +1,8 @@
 """Pages: what is read in a browser or on paper; each is one file that needs nothing else."""
 
+from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
 import jinja2
 
@@ -41,6 +42,19 @@ def report(found: Report) -> str:
         called=called,
         drivers=drivers_text,
         bar=_bar,
+    )
+
+
+def showback(name: str, period: str, zone: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a page of what one tenant used; `rows` must be of that tenant alone."""
+    return _template("showback.html").render(
+        name=name,
+        period=period,
+        zone=zone,
+        rows=rows,
+        total=usd(sum(row["cost_nano"] for row in rows)),
+        unpriced=sum(row["unpriced_events"] for row in rows),
+        usd=usd,
     )
 
 

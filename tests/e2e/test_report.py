@@ -8,7 +8,7 @@ import pytest
 
 from governor.demo.slack import CHANNEL
 from tests.brokers import Broker
-from tests.e2e.acting import staged, text_of, usage
+from tests.e2e.acting import Stage, staged, text_of, usage
 from tests.e2e.daemon import Daemon, governor, sql
 
 pytestmark = pytest.mark.kafka
@@ -43,29 +43,48 @@ def test_yesterday_is_reported_once(broker: Broker, tmp_path: Path, topic_name: 
             (message,) = daemon.until(stage.told, "a report", timeout_s=60)
             assert text_of(message).startswith(f"\N{BAR CHART} Daily report {yesterday:%Y-%m-%d}")
             assert "4.00 USD spent, +33% (+1.00 USD)" in text_of(message)
+            (page,) = daemon.until(lambda: stage.slack.files, "its page", timeout_s=20)
+            assert (page.name, page.thread) == (
+                f"report-daily-{yesterday:%Y-%m-%d}.html",
+                message.ts,
+            )
+            assert b"By customer" in page.content
             daemon.kill()
             daemon.start()
             daemon.await_ready()
-            words = ("report", "daily", "--dry-run", "--html", str(tmp_path / "day.html"))
-            shown = governor(*words, env=stage.env)
-            assert shown.returncode == 0, shown.stderr
-            assert "feature search: 1.00 USD, +1.00 USD, from nothing" in shown.stdout
-            assert "month, 2" in shown.stdout
-            page = (tmp_path / "day.html").read_text()
-            assert "Daily report" in page
-            scoped = ("report", "daily", "--where", "customer=beta", "--dry-run", "--json")
-            beta = json.loads(governor(*scoped, env=stage.env).stdout)
-            assert beta["spend"]["cost"] == 10**9
-            sent = governor("report", "daily", "--date", "2026-01-01", env=stage.env)
-            assert sent.returncode == 0, sent.stderr
+            shown_and_sent(stage, tmp_path / "day.html")
             daemon.until(lambda: len(stage.told()) == 2, "another report", timeout_s=30)
-            wrong = governor("report", "daily", "--date", "soon", "--dry-run", env=stage.env)
-            assert (wrong.returncode, wrong.stderr) == (
-                2,
-                "governor: 'soon' is no date, such as 2026-11-26\n",
-            )
             listed = json.loads(governor("report", "list", "--json", env=stage.env).stdout)
             assert {row["period"] for row in listed} == {f"{yesterday:%Y-%m-%d}", "2026-01-01"}
             assert daemon.stop() == 0
         assert [len(stage.told(channel)) for channel in (CHANNEL,)] == [2]
         assert sql(stage.store, "SELECT count(*) FROM report_ledger") == [(2,)]
+
+
+def shown_and_sent(stage: Stage, page: Path) -> None:
+    """Ask for reports by commands: shown, as a page, of one customer, sent; and a wrong one."""
+    words = ("report", "daily", "--dry-run", "--html", str(page))
+    shown = governor(*words, env=stage.env)
+    assert shown.returncode == 0, shown.stderr
+    assert "feature search: 1.00 USD, +1.00 USD, from nothing" in shown.stdout
+    assert "month, 2" in shown.stdout
+    assert "Daily report" in page.read_text()
+    scoped = ("report", "daily", "--where", "customer=beta", "--dry-run", "--json")
+    beta = json.loads(governor(*scoped, env=stage.env).stdout)
+    assert beta["spend"]["cost"] == 10**9
+    sent = governor("report", "daily", "--date", "2026-01-01", env=stage.env)
+    assert sent.returncode == 0, sent.stderr
+    folder = page.parent / "showback"
+    month = ("--date", f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}", "--json")
+    words = ("report", "showback", "customer", "--out", str(folder), *month)
+    files = json.loads(governor(*words, env=stage.env).stdout)
+    assert [Path(file).name.partition("-2")[0] for file in files] == [
+        "acme",
+        "acme",
+        "beta",
+        "beta",
+    ]
+    assert "acme" not in Path(files[2]).read_text() + Path(files[3]).read_text()
+    wrong = governor("report", "daily", "--date", "soon", "--dry-run", env=stage.env)
+    told = "governor: 'soon' is no date, such as 2026-11-26\n"
+    assert (wrong.returncode, wrong.stderr) == (2, told)

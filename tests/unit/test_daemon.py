@@ -19,9 +19,9 @@ from governor.daemon.parts import (
     judging_of,
     price_book,
     pricing_of,
-    receivers_of,
 )
 from governor.daemon.pricing import tariffs_of
+from governor.daemon.receivers import fixed
 from governor.settings import load
 
 
@@ -37,15 +37,13 @@ def test_what_acts_answers_before_it_is_opened(
     tariffs = tariffs_of(catalogue, book)
     store = Store(file_options(settings), RateTable(tariffs), now)
     try:
-        state, receivers = State(store, now), receivers_of(settings)
+        state, receivers = State(store, now), fixed(settings)
         connection = connection_of(settings)
         judging = judging_of(settings, state, receivers, now, None, follow_events=False)
         pricing = pricing_of(settings, catalogue, (book, tariffs), store, state, judging, now)
         judges = Judges([judging.evaluate, pricing])
         ingest = ingest_of(settings, connection, store, wall, wall, judge=judges)
-        acting = Acting(
-            settings, connection, judging, pricing, state, ingest, receivers=receivers, now=now
-        )
+        acting = Acting(settings, connection, judging, pricing, state, ingest, now=now)
         assert acting.troubles == []
         assert judging.seen is not None
     finally:

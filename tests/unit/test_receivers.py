@@ -283,6 +283,24 @@ def test_mails_of_a_thread_are_one_conversation(post: tuple[Post, int]) -> None:
     assert "over: the period ended" in text_of(handler.mails[2])
 
 
+def test_a_report_has_its_page_with_it(post: tuple[Post, int]) -> None:
+    """By mail as an attachment, under the name of its period."""
+    handler, port = post
+    report = replace(NOTICE, kind="report", title="Daily report", resolved="", rule="report-daily")
+    sender = Mail(
+        name="mail",
+        server=mail(port)._server,  # noqa: SLF001
+        to=("fin@example.com",),
+        page=lambda message: f"<p>{message}</p>",
+    )
+    sender.tell(of([report]))
+    text, page = handler.mails[0].get_payload()
+    assert handler.mails[0]["Subject"] == "[governor] Daily report"
+    assert NOTICE.summary in text.get_payload(decode=True).decode()
+    assert page.get_filename() == "report-daily-2026-11-24 (day).html"
+    assert page.get_payload(decode=True).decode().strip() == f"<p>{NOTICE.message}</p>"
+
+
 def test_a_line_in_a_name_makes_no_header(post: tuple[Post, int]) -> None:
     """Nobody writes headers or a second mail by the name of a customer or a rule."""
     handler, port = post

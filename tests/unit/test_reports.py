@@ -20,6 +20,7 @@ from governor.actions import words
 from governor.actions.slack.group import root
 from governor.adapters.duckdb.outbox import Outbox
 from governor.adapters.duckdb.reporting import Reporting
+from governor.cli.showback import as_csv
 from governor.core.bulletins import plan
 from governor.core.errors import TransientError
 from governor.core.periods import Calendar, Every, Period
@@ -374,9 +375,7 @@ def test_a_page_needs_nothing_and_believes_nobody(site: Site) -> None:
     assert hostile not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert (
-        "month, team=red, 2026-11: 80.00 USD of 100 USD (80%); heading for 120 USD, 1 in 2" in page
-    )
+    assert "month, team=red, 2026-11: 80.00 USD of 100 USD (80%); heading for 120 USD, odds" in page
 
 
 def test_a_report_survives_being_json(site: Site) -> None:
@@ -401,3 +400,45 @@ def test_reports_share_no_message(site: Site) -> None:
 def test_budgets_and_reports_have_the_same_days() -> None:
     """One owner of what a local day is."""
     assert DAILY.calendar == Calendar(Every.DAY, "UTC")
+
+
+# ---------------------------------------------------------------------------------- showback
+
+
+def test_a_showback_adds_up_and_keeps_tenants_apart(site: Site) -> None:
+    """By local day, feature and model; one alone holds nothing of another."""
+    sent = used(site, Random(5))
+    spec = replace(DAILY, every=Every.MONTH, zone="Asia/Kolkata")
+    period = spec.calendar.period(NOON)
+    numbers = Reporting(site.store, lambda call: call())
+    rows = numbers.showback(spec, "customer", period)
+    local = ZoneInfo(spec.zone)
+    expected: dict[tuple[Any, ...], int] = defaultdict(int)
+    for each in sent:
+        day = each["at"].astimezone(local).date()
+        if period.holds(each["at"]):
+            expected[(each["customer"], day, each["feature"])] += each["nano"]
+    found = {(row["name"], row["day"], row["feature"]): row["cost_nano"] for row in rows}
+    assert found == expected
+    mine = Scope((Condition("customer", frozenset(["c1"])),))
+    alone = numbers.showback(replace(spec, where=mine), "customer", period)
+    assert {row["name"] for row in alone} == {"c1"}
+    assert alone == [row for row in rows if row["name"] == "c1"]
+
+
+def test_a_showback_is_no_formula() -> None:
+    """A name that a spreadsheet would carry out is text; money is exact to the nano-dollar."""
+    row = {
+        "day": "2026-11-01",
+        "feature": "=cmd|' /C calc'!A0",
+        "model": None,
+        "requests": 1,
+        "tokens": 2,
+        "cost_nano": 1_234_567_890_123,
+        "unpriced_events": 0,
+    }
+    (_, line) = as_csv([row]).splitlines()
+    assert line == "2026-11-01,'=cmd|' /C calc'!A0,,1,2,1234.567890123,0"
+    page = pages.showback("<b>acme</b>", "2026-11", "UTC", [row])
+    assert "&lt;b&gt;acme" in page
+    assert "1,234.57 USD" in page

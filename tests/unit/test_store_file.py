@@ -256,7 +256,8 @@ def test_a_file_in_use_is_refused_with_its_owner(path: Path) -> None:
 
 
 MESSAGES_4 = """
-DROP TABLE threads; DROP TABLE messages;
+DROP TABLE threads; DROP TABLE messages; DROP TABLE acks; DROP TABLE silences;
+DROP TABLE report_ledger;
 CREATE TABLE messages (
     receiver VARCHAR, message VARCHAR, body VARCHAR, wanted INTEGER, told INTEGER,
     reference VARCHAR, attempts INTEGER, unsure BOOLEAN, next_at TIMESTAMPTZ,

@@ -17,6 +17,7 @@ from governor.actions.slack.group import reply, root
 from governor.actions.slack.message import MAX_TEXT, Message, addressed, shown
 from governor.core.bulletins import Bulletin
 from governor.core.errors import GovernorError, PermanentError, TransientError
+from governor.core.notifications import Notice
 from governor.core.rules.shared import Level
 
 EVENT_TYPE: Final = "governor_alert"
@@ -52,6 +53,7 @@ class SlackBot:
         mention: Mapping[Level, str] | None = None,
         buttons: bool = False,
         draw: Callable[[str], bytes | None] = lambda _: None,
+        page: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self.name: Final = name
         self.apart: Final = False
@@ -61,6 +63,7 @@ class SlackBot:
         self._mention = mention or {}
         self._buttons = buttons
         self._draw = draw
+        self._page = page
 
     def __repr__(self) -> str:
         return f"SlackBot(channel={self._channel!r})"
@@ -111,6 +114,8 @@ class SlackBot:
         )
         if bulletin.is_first and bulletin.open:
             self._share_chart(bulletin, posted)
+        elif bulletin.notices[0].kind == "report":
+            self._share_page(bulletin.notices[0], posted)
         return posted
 
     def _say_below(self, bulletin: Bulletin, channel: str, ts: str) -> None:
@@ -135,13 +140,22 @@ class SlackBot:
         chart = None if bulletin.storm else self._draw(notice.alert)
         if chart is None:
             return
+        self._share(notice, chart, f"{notice.rule}.png", posted)
+
+    def _share_page(self, notice: Notice, posted: str) -> None:
+        """Put a report as a page below its message."""
+        page = self._page(notice.message)
+        if page is not None:
+            self._share(notice, page.encode(), f"{notice.rule}-{notice.period}.html", posted)
+
+    def _share(self, notice: Notice, content: bytes, name: str, posted: str) -> None:
         channel, _, ts = posted.partition(":")
         try:
             self._client.share(
-                chart, f"{notice.rule}.png", notice.title[:MAX_TITLE], channel=channel, thread_ts=ts
+                content, name, notice.title[:MAX_TITLE], channel=channel, thread_ts=ts
             )
         except GovernorError as error:
-            _log.warning("slack.chart_not_shared", alert=notice.alert, error=str(error))
+            _log.warning("slack.file_not_shared", alert=notice.alert, error=str(error))
 
     def _standing(self, bulletin: Bulletin) -> Iterator[tuple[str, str]]:
         """Yield channel and ts of messages to edit: the known one, then one that we find."""

@@ -12,7 +12,7 @@ from governor.adapters.duckdb import asking, histories
 from governor.adapters.duckdb.conditions import is_sql, scope_sql
 from governor.adapters.duckdb.store import Store
 from governor.core.drivers import Drivers, drivers
-from governor.core.errors import TransientError
+from governor.core.errors import PermanentError, TransientError
 from governor.core.periods import Calendar, Every, Period, whole_hours
 from governor.core.reports import (
     BY,
@@ -33,6 +33,8 @@ from governor.core.scopes import Scope
 
 MAX_LISTED: Final = 20
 """Rules that are named of what rules did."""
+MAX_SHOWBACK: Final = 200_000
+"""Rows of a showback."""
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EVENTS: Final = "(FROM events UNION ALL FROM late_events)"
 _ROLLUPS: Final = "(FROM rollup_minute UNION ALL BY NAME FROM rollup_hour)"
@@ -78,6 +80,17 @@ GROUP BY ALL ORDER BY times DESC, rule LIMIT $3
 _ILL: Final = """
 SELECT rule, health, count(*)::BIGINT AS many FROM alerts
 WHERE phase <> 'resolved' AND health <> 'ok' GROUP BY ALL ORDER BY ALL LIMIT $1
+"""
+
+
+_SHOWBACK: Final = """
+SELECT {by} AS name, (({time}) AT TIME ZONE $3)::DATE AS day, feature, model,
+       sum(requests)::BIGINT AS requests,
+       sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0))::BIGINT AS tokens,
+       coalesce(sum(cost_nano), 0)::HUGEINT AS cost_nano,
+       sum(unpriced_events)::BIGINT AS unpriced_events
+FROM {rows} WHERE {time} >= $1 AND {time} < $2{where}
+GROUP BY ALL ORDER BY ALL LIMIT {most}
 """
 
 
@@ -171,6 +184,22 @@ class Reporting:
         with self._cursor() as cursor:
             revenue = asking.stated(cursor, rule, *bounds).get(())
         return Economics(revenue, row["users"], cost)
+
+    def showback(self, spec: ReportSpec, by: str, period: Period) -> list[dict[str, Any]]:
+        """Return what each value of a dimension used, by local day, feature and model.
+
+        Raise PermanentError where that is too much for one answer.
+        """
+        rows, time = _source(spec, {by})
+        query = _SHOWBACK.format(
+            by=f'"{by}"', rows=rows, time=time, where=_where(spec.where), most=MAX_SHOWBACK + 1
+        )
+        found = self._rows(query, [period.start, period.end, spec.zone])
+        if len(found) > MAX_SHOWBACK:
+            raise PermanentError(
+                f"a showback by {by} has more than {MAX_SHOWBACK:,} rows; name one {by} of it"
+            )
+        return [row | {"cost_nano": int(row["cost_nano"])} for row in found]
 
     def acted(self, period: Period) -> tuple[tuple[Acted, ...], tuple[Acted, ...]]:
         """Return what rules did in a period, and what those in shadow would have done."""

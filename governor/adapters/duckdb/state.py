@@ -84,6 +84,16 @@ class State:
             [limit],
         )
 
+    def report_body(self, message: str) -> str | None:
+        """Return what a report told, by the message that tells of it; None for an unknown one."""
+        found = self._rows(
+            "SELECT body FROM report_ledger WHERE body IS NOT NULL AND"
+            " 'report-' || report || '-' || strftime(made_at, '%Y%m%dT%H%M%S.%f') = $1",
+            [message],
+        )
+        body: str | None = found[0]["body"] if found else None
+        return body
+
     def directives(self, now: datetime) -> list[Directive]:
         """Return the newest version of every directive that ends after `now`."""
         found = self._rows(
