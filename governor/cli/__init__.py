@@ -7,6 +7,7 @@ import typer
 
 from governor.cli import (
     alerts,
+    budgets,
     config,
     demo,
     detect,
@@ -58,6 +59,7 @@ app.add_typer(rules.app, name="rules")
 prices.app.command()(rerate.rerate)
 app.add_typer(prices.app, name="prices")
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(budgets.app, name="budgets")
 report.app.command()(showback.showback)
 app.add_typer(report.app, name="report")
 app.add_typer(silences.app, name="silences")

@@ -10,6 +10,7 @@ from governor.core.directives import Directive
 from governor.core.gauges.history import Exemption
 from governor.core.notifications import Notice
 from governor.core.periods import Period
+from governor.core.raises import Raise
 from governor.core.routing import Silence
 from governor.core.rules.shared import Mode
 
@@ -57,7 +58,7 @@ class Decisions:
     """New states of alerts, their history, what to tell, what gates must do, who asked for it.
 
     `exemptions` are spans that gauges are not to learn from, `acks` who has seen what, `silences`
-    what people ordered not to be told, `reports` which reports were made.
+    what people ordered not to be told, `reports` which reports were made, `raises` of budgets.
     """
 
     alerts: tuple[Alert, ...] = ()
@@ -69,7 +70,9 @@ class Decisions:
     acks: tuple[Ack, ...] = ()
     silences: tuple[Silence, ...] = ()
     reports: tuple[ReportRow, ...] = ()
+    raises: tuple[Raise, ...] = ()
 
     def __bool__(self) -> bool:
         parts = (self.alerts, self.lines, self.notices, self.directives, self.audit)
-        return any((*parts, self.exemptions, self.acks, self.silences, self.reports))
+        ordered = (self.exemptions, self.acks, self.silences, self.raises)
+        return any((*parts, *ordered, self.reports))

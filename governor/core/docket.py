@@ -18,6 +18,7 @@ from governor.core.enforcement import Issue, directives_for, released
 from governor.core.gauges.history import Exemption
 from governor.core.notifications import ENDINGS, Notice, is_told, line_text, notice_of
 from governor.core.periods import Period
+from governor.core.raises import Raise
 from governor.core.routing import Facts, Firing, Routing, Silence, facts_of, facts_of_alert
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode, Rule
@@ -151,6 +152,7 @@ class Draft:
         self.acks: dict[str, Ack] = {}
         self.silences: list[Silence] = []
         self.reports: list[ReportRow] = []
+        self.raises: list[Raise] = []
         self._directed: set[AlertKey] = set()
         self._opened: dict[str, int] = {}
         self._fresh: dict[str, int] = {}
@@ -229,6 +231,7 @@ class Draft:
             acks=tuple(self.acks.values()),
             silences=tuple(self.silences),
             reports=tuple(self.reports),
+            raises=tuple(self.raises),
         )
 
     def ack(self, alert: Alert, ack: Ack) -> None:

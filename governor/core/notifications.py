@@ -13,6 +13,7 @@ from typing import Final
 from governor.core.acks import Ack
 from governor.core.alerts import Alert, Ending, Transition, What
 from governor.core.periods import ALWAYS
+from governor.core.raises import Raise
 from governor.core.rules.shared import Level, Mode, Rule
 from governor.core.rules.units import Unit
 
@@ -178,6 +179,29 @@ def heartbeat_notice(
         revision=revision,
         period_end=now + every,
         to=to,
+    )
+
+
+def raise_notice(order: Raise, said: str, owner: str, now: datetime) -> Notice:
+    """Return what to say of a raise of a budget, which is edited as people approve or end it."""
+    base = rejection_notice(f"raise-{order.id}", "Budget raised for a while", said, now)
+    approved = ", ".join(order.approved_by)
+    over = None
+    if order.ended:
+        over = "somebody ended it"
+    elif order.holds(now):
+        over = f"approved by {approved}; it is in force"
+    return replace(
+        base,
+        message=f"raise-{order.id}",
+        kind="raise",
+        level=Level.INFO,
+        owner=owner,
+        rule=order.rule,
+        title=base.title if order.holds(now) else "A budget is to be raised",
+        revision=1 + len(order.approved_by) + order.ended,
+        resolved=over,
+        why=f"Asked for by {order.asked_by}; approved by {approved}, needs {order.needs}",
     )
 
 

@@ -223,11 +223,13 @@ class Silence:
 class People:
     """Users of Slack, by id, who may press buttons: `act` None for all who see them.
 
-    To release a throttle is for those of `approve` alone, and for nobody where none is named.
+    To release a throttle and to raise a budget is for those of `approve` alone, for nobody where
+    none is named. A raise of more than `two_above` nano-dollars needs two of them.
     """
 
     act: frozenset[str] | None = None
     approve: frozenset[str] = frozenset()
+    two_above: int = 0
 
     def may(self, user: str, *, approve: bool) -> bool:
         """Return whether somebody may press a button, or one that needs approval."""

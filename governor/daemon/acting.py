@@ -31,6 +31,7 @@ from governor.daemon.looking import Looking
 from governor.daemon.pressing import Pressing
 from governor.daemon.pricing import Pricing
 from governor.daemon.quieting import Quieting
+from governor.daemon.raising import Raising
 from governor.daemon.receivers import answering, fixed, named
 from governor.daemon.reporting import Reporting, budget_lines, page_of
 from governor.daemon.telling import Telling
@@ -123,6 +124,7 @@ class Acting:
         )
         self._telling.check(judging.evaluate.routing)
         self._telling.use(judging.evaluate.routing)
+        self._raising = Raising(lambda: judging.evaluate, now, self._audit)
         self._quieting = Quieting(lambda: judging.evaluate, now, self._audit)
         numbers = Numbers(state.store, ingest.ask)
         reports = Reports(
@@ -149,7 +151,12 @@ class Acting:
             settings.slack,
             answering(settings),
             carry_out=Pressing(
-                lambda: judging.evaluate, outbox, ask=ingest.ask, now=now, audit=self._audit
+                lambda: judging.evaluate,
+                outbox,
+                ask=ingest.ask,
+                now=now,
+                audit=self._audit,
+                raising=self._raising,
             ),
             now_s=lambda: now().timestamp(),
         )
@@ -271,10 +278,15 @@ class Acting:
             return lambda call: self._ingest.ask(lambda: carry_out(call))
 
         quiet, open_ = self._quieting, "no alert {!r} is open"
+        waits = "no raise {!r} waits for approval"
         return [
             Route("POST", "/v1/alerts/<id>/ack", ordered(quiet.ack), open_),
             Route("POST", "/v1/alerts/<id>/snooze", ordered(quiet.snooze), open_),
             Route("POST", "/v1/alerts/<id>/unack", ordered(quiet.unack), open_),
+            Route("GET", "/v1/raises", asked("raises.list", self._raising.listed)),
+            Route("POST", "/v1/rules/<rule>/raise", ordered(self._raising.ask)),
+            Route("POST", "/v1/raises/<id>/approve", ordered(self._raising.approve), waits),
+            Route("POST", "/v1/raises/<id>/end", ordered(self._raising.end), "no raise {!r} holds"),
             Route("GET", "/v1/reports", asked("reports.list", self._reporting.listed)),
             Route("GET", "/v1/reports/<name>", self._reporting.made),
             Route("GET", "/v1/showback/<by>", self._reporting.showback),

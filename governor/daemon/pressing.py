@@ -16,6 +16,7 @@ from governor.core.gauges.history import Exemption
 from governor.core.routing import People
 from governor.daemon.looking import BEFORE_ALERT
 from governor.daemon.quieting import ACK_FOR, Audit
+from governor.daemon.raising import Raising
 from governor.loops.deliver import Ask
 from governor.loops.evaluate import Evaluate
 from governor.rulebook.values import duration
@@ -39,12 +40,14 @@ class Pressing:
         ask: Ask,
         now: Callable[[], datetime],
         audit: Audit,
+        raising: Raising,
     ) -> None:
         self._evaluate = evaluate
         self._outbox = outbox
         self._ask = ask
         self._now = now
         self._audit = audit
+        self._raising = raising
 
     def __call__(self, press: Press) -> str:
         """Do what was asked for, if it is allowed; return what to say to whoever asked."""
@@ -58,8 +61,10 @@ class Pressing:
 
     def _done(self, press: Press, caller: Caller) -> str:
         people = self._evaluate().routing.people
-        if not people.may(press.user, approve=press.action == buttons.RELEASE):
+        if not people.may(press.user, approve=press.action in buttons.NEED_APPROVAL):
             return self._nothing(press, caller, "not allowed", _refusal(people, press))
+        if press.action == buttons.APPROVE:
+            return self._approved(press, caller)
         alerts = self._alerts(press)
         if not alerts:
             return self._nothing(press, caller, "not open", OVER)
@@ -76,6 +81,20 @@ class Pressing:
             case _:
                 said = self._nothing(press, caller, "unknown", UNKNOWN)
         return said
+
+    def _approved(self, press: Press, caller: Caller) -> str:
+        """Approve the raises that a message is about."""
+        episodes = self._outbox.episodes(press.thread)
+        done = [
+            order
+            for name in episodes
+            if (order := self._raising.approved(name.removeprefix("raise-"), caller))
+        ]
+        if not done:
+            return self._nothing(press, caller, "not open", OVER)
+        waits = [order for order in done if order.waits(self._now())]
+        state = "it needs another person" if waits else "it is in force"
+        return f"Approved: {', '.join(order.rule for order in done)}; {state}."
 
     def _nothing(self, press: Press, caller: Caller, outcome: str, said: str) -> str:
         """Note that somebody pressed a button and nothing was changed."""
@@ -136,9 +155,9 @@ class Pressing:
 
 
 def _refusal(people: People, press: Press) -> str:
-    if press.action == buttons.RELEASE:
-        named = "people who may approve" if people.approve else "nobody yet"
-        return f"Releasing is for those that routing.yaml names in people.approve: {named}."
+    if press.action in buttons.NEED_APPROVAL:
+        named = f"{len(people.approve):,} people" if people.approve else "nobody yet"
+        return f"That is for those that routing.yaml names in people.approve: {named}."
     return "Only those that routing.yaml names in people.act may do that."
 
 

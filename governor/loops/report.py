@@ -40,13 +40,10 @@ class Numbers(Protocol):
     ) -> tuple[Amount, dict[str, tuple[Named, ...]], dict[str, Amount], dict[str, int]]:
         """Return the whole, the greatest values by dimension, their rest, and what has no name."""
 
-    def moved(
+    def explained(
         self, spec: ReportSpec, by: Mapping[str, Sequence[Named]], period: Period, compared: Period
-    ) -> tuple[Named, ...]:
-        """Return what moved most."""
-
-    def drivers(self, spec: ReportSpec, period: Period, compared: Period) -> Drivers:
-        """Return what drove the cost of two periods apart."""
+    ) -> tuple[Drivers, tuple[Named, ...]]:
+        """Return what drove the cost of two periods apart, and what moved most."""
 
     def month_to_date(self, spec: ReportSpec, period: Period) -> int:
         """Return what the month came to."""
@@ -134,6 +131,7 @@ class Reports:
         compared, numbers = spec.compared(period), self._numbers
         spend, by, others, nameless = numbers.amounts(spec, period, compared)
         done, shadow = numbers.acted(period)
+        drove, moved = numbers.explained(spec, by, period, compared)
         return Report(
             name=spec.name,
             every=spec.every,
@@ -143,11 +141,11 @@ class Reports:
             compared=compared,
             made_at=self._now(),
             spend=spend,
-            drivers=numbers.drivers(spec, period, compared) if spend.more else None,
+            drivers=drove if spend.more else None,
             month_to_date=numbers.month_to_date(spec, period),
             by=by,
             others=others,
-            movers=numbers.moved(spec, by, period, compared),
+            movers=moved,
             budgets=() if spec.where.conditions else tuple(self._ask(self._budgets)),
             economics=numbers.economics(spec, period, spend.cost),
             unknown=numbers.unknown(spec, period, nameless),

@@ -12,6 +12,7 @@ from governor.core.directives import Directive
 from governor.core.gauges.history import Blocks, Exemption, Wanted
 from governor.core.gauges.shared import Sighting
 from governor.core.notifications import Notice
+from governor.core.raises import Raise
 from governor.core.routing import Silence
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
@@ -161,6 +162,10 @@ class Memory:
         return ()
 
     def silences(self, now: datetime) -> Sequence[Silence]:
+        """Return none."""
+        return ()
+
+    def raises(self, now: datetime) -> Sequence[Raise]:
         """Return none."""
         return ()
 

@@ -19,6 +19,7 @@ from governor.core.routing import (
     Silence,
 )
 from governor.core.rules.shared import Level, Mode
+from governor.core.rules.units import Measure
 from governor.core.scopes import DIMENSIONS, Condition, Scope
 from governor.documents import Document, Node, Problem
 from governor.documents.sections import Read, Report, Section, choice, listed, suggestion
@@ -27,7 +28,13 @@ from governor.rulebook.grouping import read_grouping
 from governor.rulebook.receivers import BUILT_IN, read_receivers
 from governor.rulebook.reports import clock, read_report
 from governor.rulebook.scope import EVERYTHING, conditions
-from governor.rulebook.values import MAX_NAME_CHARACTERS, MAX_TEXT_CHARACTERS, duration, zone
+from governor.rulebook.values import (
+    MAX_NAME_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
+    amount,
+    duration,
+    zone,
+)
 
 KEYS: Final = (
     "version",
@@ -154,7 +161,7 @@ def _people(top: Section) -> People:
     entry = top.entries.get("people")
     if entry is None:
         return People()
-    section = Section("people", entry.node, ("act", "approve"), top.report)
+    section = Section("people", entry.node, ("act", "approve", "two_above"), top.report)
     users = {
         key: frozenset(
             top.report.read(key, item, _user, "")
@@ -163,7 +170,15 @@ def _people(top: Section) -> People:
         for key in ("act", "approve")
         if key in section.entries
     }
-    return People(users.get("act"), users.get("approve", frozenset()))
+    two_above = section.take("two_above", _usd, 0)
+    return People(users.get("act"), users.get("approve", frozenset()), two_above)
+
+
+def _usd(text: str) -> int:
+    found = amount(text)
+    if found.measure is not Measure.COST:
+        raise ValueError("must be money, such as 500 USD")
+    return found.amount
 
 
 def _user(text: str) -> str:

@@ -24,6 +24,7 @@ from governor.core.errors import PermanentError
 from governor.core.routing import APART, People, Routing
 from governor.core.rules.shared import Mode
 from governor.daemon.pressing import OVER, Pressing
+from governor.daemon.raising import Raising
 from governor.demo.slack import (
     APP_TOKEN,
     CHANNEL,
@@ -298,6 +299,7 @@ def pressing(site: Site) -> Pressing:
         ask=lambda call: call(),
         now=lambda: site.clock.now,
         audit=audit,
+        raising=Raising(lambda: site.evaluate, lambda: site.clock.now, audit),
     )
 
 

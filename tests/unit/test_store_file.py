@@ -257,7 +257,7 @@ def test_a_file_in_use_is_refused_with_its_owner(path: Path) -> None:
 
 MESSAGES_4 = """
 DROP TABLE threads; DROP TABLE messages; DROP TABLE acks; DROP TABLE silences;
-DROP TABLE report_ledger;
+DROP TABLE report_ledger; DROP TABLE raises;
 CREATE TABLE messages (
     receiver VARCHAR, message VARCHAR, body VARCHAR, wanted INTEGER, told INTEGER,
     reference VARCHAR, attempts INTEGER, unsure BOOLEAN, next_at TIMESTAMPTZ,

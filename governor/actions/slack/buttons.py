@@ -17,6 +17,9 @@ ACK: Final = "ack"
 SNOOZE: Final = "snooze"
 PLAN: Final = "plan"
 RELEASE: Final = "release"
+APPROVE: Final = "approve"
+NEED_APPROVAL: Final = (RELEASE, APPROVE)
+"""What only those may do who may approve."""
 SNOOZES: Final = {"1h": "Snooze 1 h", "4h": "Snooze 4 h", "1d": "Snooze 1 day"}
 MAX_PAYLOAD: Final = 200_000
 """Characters of what comes back; it holds the whole message."""
@@ -40,6 +43,9 @@ def block(bulletin: Bulletin) -> dict[str, Any] | None:
     if not bulletin.open:
         return None
     open_ = [notice for notice in bulletin.notices if notice.resolved is None]
+    if all(notice.kind == "raise" for notice in open_):
+        elements = [_button(APPROVE, "Approve", bulletin, style="primary")]
+        return {"type": "actions", "block_id": f"{PREFIX}{bulletin.thread}", "elements": elements}
     seen = all(notice.acked for notice in open_)
     elements = [] if seen else [_button(ACK, "Acknowledge", bulletin, style="primary")]
     elements += [_button(SNOOZE, text, bulletin, span) for span, text in SNOOZES.items()]

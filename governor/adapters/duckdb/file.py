@@ -71,6 +71,11 @@ CREATE TABLE silences (
     silence VARCHAR, match VARCHAR, since TIMESTAMPTZ, until TIMESTAMPTZ, reason VARCHAR,
     who VARCHAR, made_at TIMESTAMPTZ
 );
+CREATE TABLE raises (
+    raise VARCHAR, rule VARCHAR, amount HUGEINT, until TIMESTAMPTZ, reason VARCHAR,
+    asked_by VARCHAR, asked_at TIMESTAMPTZ, approved_by VARCHAR[], needs INTEGER, ended BOOLEAN,
+    made_at TIMESTAMPTZ
+);
 CREATE TABLE report_ledger (
     report VARCHAR, period VARCHAR, period_start TIMESTAMPTZ, period_end TIMESTAMPTZ,
     made_at TIMESTAMPTZ, body VARCHAR

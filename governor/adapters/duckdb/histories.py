@@ -189,18 +189,29 @@ def used_between(
     conditions: Sequence[str],
     before: tuple[datetime, datetime],
     after: tuple[datetime, datetime],
-) -> tuple[dict[str, Use], dict[str, Use]]:
-    """Return usage by model of two spans that need not touch; `conditions` say of whom."""
+    groups: Sequence[str] = (),
+) -> list[tuple[dict[str, Use], dict[str, Use]]]:
+    """Return usage by model of two spans that need not touch, of all and then of each group.
+
+    `conditions` say of whom all is, each of `groups` is one more condition. It is one scan.
+    """
     spans = "((event_time >= $1 AND event_time < $3) OR (event_time >= $2 AND event_time < $4))"
     rows = _SPANS.format(rows=_EVENTS, conditions=" AND ".join([spans, *conditions]))
     parts = ", ".join(f"sum({part})::HUGEINT AS {name}" for name, part in _PARTS.items())
-    query = _USED.format(parts=parts, rows=rows)
+    flags = "".join(f", coalesce({group}, false) AS g{n}" for n, group in enumerate(groups))
+    query = _USED.format(parts=parts + flags, rows=rows)
     times = [before[0], after[0], before[1], after[1]]
     found: list[dict[str, Any]] = connection.execute(query, times).to_arrow_table().to_pylist()
     rates = _rates(connection, [row["price_id"] for row in found])
     usual = _usual_prices(found, rates)
-    one = _uses([row for row in found if not row["after"]], usual, rates)
-    return one, _uses([row for row in found if row["after"]], usual, rates)
+    return [
+        (
+            _uses([row for row in chosen if not row["after"]], usual, rates),
+            _uses([row for row in chosen if row["after"]], usual, rates),
+        )
+        for flag in (None, *(f"g{n}" for n in range(len(groups))))
+        for chosen in [[row for row in found if flag is None or row[flag]]]
+    ]
 
 
 def _usual_prices(

@@ -48,7 +48,8 @@ SELECT t.thread AS id, any_value(t.together) AS key, any_value(t.opened_at) AS o
        any_value(t.told_at) AS told_at, any_value(t.posted_at) AS posted_at,
        any_value(t.closed_at) IS NOT NULL AS closed
 FROM threads t LEFT JOIN messages m ON m.receiver = t.receiver AND m.thread = t.thread
-WHERE t.receiver = $receiver AND (t.closed_at IS NULL OR list_contains($named, t.thread))
+WHERE t.receiver = $receiver
+AND (list_contains($named, t.thread) OR (t.closed_at IS NULL AND NOT $apart))
 GROUP BY t.thread
 """
 _BEGUN: Final = """

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -67,8 +68,10 @@ SELECT coalesce(sum(cost_nano), 0)::HUGEINT AS cost,
 FROM {rows} WHERE {time} >= $1 AND {time} < $2{where}
 """
 _USERS: Final = """
-SELECT count(DISTINCT (customer, "user"))::BIGINT AS users FROM {rows}
-WHERE event_time >= $1 AND event_time < $2 AND "user" IS NOT NULL{where}
+SELECT count(*)::BIGINT AS users FROM (
+    SELECT DISTINCT customer, "user" FROM {rows}
+    WHERE event_time >= $1 AND event_time < $2 AND "user" IS NOT NULL{where}
+)
 """
 _ACTED: Final = """
 SELECT rule, mode, list_sort(flatten(list(actions))) AS actions,
@@ -123,38 +126,19 @@ class Reporting:
             whole = _added(each.amount for each in named)
         return whole, by, others, nameless
 
-    def moved(
+    def explained(
         self, spec: ReportSpec, by: Mapping[str, Sequence[Named]], period: Period, compared: Period
-    ) -> tuple[Named, ...]:
-        """Return what moved most, the first of it with what drove it."""
+    ) -> tuple[Drivers, tuple[Named, ...]]:
+        """Return what drove the cost of two periods apart, and what moved most, with the same."""
         found = movers(each for named in by.values() for each in named)
-        return tuple(
-            Named(
-                each.dimension,
-                each.value,
-                each.amount,
-                self.drivers(spec, period, compared, (each.dimension, each.value)),
-            )
-            if place < EXPLAINED
-            else each
-            for place, each in enumerate(found)
-        )
-
-    def drivers(
-        self,
-        spec: ReportSpec,
-        period: Period,
-        compared: Period,
-        only: tuple[str, str | None] | None = None,
-    ) -> Drivers:
-        """Return what drove the cost of two periods apart."""
+        asked = [is_sql(each.dimension, each.value) for each in found[:EXPLAINED]]
         conditions = ["cost_nano IS NOT NULL", *scope_sql(spec.where)]
-        conditions += [is_sql(*only)] if only else []
+        spans = (compared.start, compared.end), (period.start, period.end)
         with self._cursor() as cursor:
-            before, after = histories.used_between(
-                cursor, conditions, (compared.start, compared.end), (period.start, period.end)
-            )
-        return drivers(before, after, Decimal(1))
+            uses = histories.used_between(cursor, conditions, *spans, groups=asked)
+        whole, *each_of = [drivers(before, after, Decimal(1)) for before, after in uses]
+        told = [replace(each, drivers=why) for each, why in zip(found, each_of, strict=False)]
+        return whole, (*told, *found[EXPLAINED:])
 
     def month_to_date(self, spec: ReportSpec, period: Period) -> int:
         """Return what the month came to that the end of a period is in."""

@@ -14,6 +14,7 @@ from governor.core.decisions import AuditRow, Line, ReportRow
 from governor.core.directives import Directive
 from governor.core.gauges.history import Exemption
 from governor.core.periods import Period
+from governor.core.raises import Raise
 from governor.core.routing import Silence
 from governor.core.rules.shared import Level, Mode
 from governor.core.scopes import Condition, Key, Scope
@@ -118,6 +119,19 @@ SILENCES: Final = pa.schema(
     ]
 )
 
+RAISES: Final = pa.schema(
+    [
+        *((name, pa.string()) for name in ("raise", "rule")),
+        ("amount", _AMOUNT),
+        ("until", _TIME),
+        *((name, pa.string()) for name in ("reason", "asked_by")),
+        ("asked_at", _TIME),
+        ("approved_by", pa.list_(pa.string())),
+        ("needs", pa.int32()),
+        ("ended", pa.bool_()),
+        ("made_at", _TIME),
+    ]
+)
 REPORTS: Final = pa.schema(
     [
         ("report", pa.string()),
@@ -251,6 +265,39 @@ def silence_of(row: Mapping[str, Any]) -> Silence:
         by=row["who"],
         since=row["since"],
         id=row["silence"],
+    )
+
+
+def raise_row(order: Raise, made_at: datetime) -> dict[str, Any]:
+    """Return the row of a raise as it stands."""
+    return {
+        "raise": order.id,
+        "rule": order.rule,
+        "amount": order.by,
+        "until": order.until,
+        "reason": order.reason,
+        "asked_by": order.asked_by,
+        "asked_at": order.asked_at,
+        "approved_by": list(order.approved_by),
+        "needs": order.needs,
+        "ended": order.ended,
+        "made_at": made_at,
+    }
+
+
+def raise_of(row: Mapping[str, Any]) -> Raise:
+    """Return the raise of a row."""
+    return Raise(
+        id=row["raise"],
+        rule=row["rule"],
+        by=int(row["amount"]),
+        until=row["until"],
+        reason=row["reason"],
+        asked_by=row["asked_by"],
+        asked_at=row["asked_at"],
+        approved_by=tuple(row["approved_by"]),
+        needs=row["needs"],
+        ended=row["ended"],
     )
 
 

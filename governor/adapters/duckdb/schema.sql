@@ -179,6 +179,14 @@ CREATE TABLE silences (
     who VARCHAR, made_at TIMESTAMPTZ
 );
 
+-- Raises of budgets for a while, with who asked and who approved; append only, the newest version of
+-- each holds. `amount` is in the unit of the budget.
+CREATE TABLE raises (
+    raise VARCHAR, rule VARCHAR, amount HUGEINT, until TIMESTAMPTZ, reason VARCHAR,
+    asked_by VARCHAR, asked_at TIMESTAMPTZ, approved_by VARCHAR[], needs INTEGER, ended BOOLEAN,
+    made_at TIMESTAMPTZ
+);
+
 -- The ledger of reports: one row a report and period, with all that it told; `body` is NULL of those
 -- that were not made, since governor was down when they were due.
 CREATE TABLE report_ledger (

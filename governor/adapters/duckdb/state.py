@@ -23,6 +23,7 @@ from governor.core.gauges.history import Block, Exemption, Wanted
 from governor.core.gauges.shared import Sighting
 from governor.core.notifications import Notice
 from governor.core.pricewatch import Compared, ModelName, Unpriced
+from governor.core.raises import Raise
 from governor.core.routing import Silence
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
@@ -67,6 +68,15 @@ class State:
             [now],
         )
         return [rows.silence_of(row) for row in found]
+
+    def raises(self, now: datetime) -> list[Raise]:
+        """Return the raises of budgets that end after `now`."""
+        found = self._rows(
+            "SELECT * FROM (FROM raises QUALIFY row_number() OVER"
+            " (PARTITION BY raise ORDER BY made_at DESC) = 1) WHERE until > $1 ORDER BY asked_at",
+            [now],
+        )
+        return [rows.raise_of(row) for row in found]
 
     def last_report(self, report: str) -> datetime | None:
         """Return when the last period began that is in the ledger of a report."""
@@ -223,6 +233,8 @@ class State:
             exempt = (rows.exemption_row(each, self._now()) for each in decisions.exemptions)
             _insert(connection, "exemptions", rows.EXEMPTIONS, exempt)
             _insert(connection, "acks", rows.ACKS, map(rows.ack_row, decisions.acks))
+            raises = (rows.raise_row(each, self._now()) for each in decisions.raises)
+            _insert(connection, "raises", rows.RAISES, raises)
             silences = (rows.silence_row(each, self._now()) for each in decisions.silences)
             _insert(connection, "silences", rows.SILENCES, silences)
             _insert(

@@ -20,6 +20,7 @@ from governor.core.books import Total
 from governor.core.decisions import AuditRow, Line
 from governor.core.directives import Directive, Effect, newest_by_key
 from governor.core.gauges.shared import Sighting, sightings
+from governor.core.raises import next_change, raised
 from governor.core.routing import Routing
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Mode, Rule
@@ -86,6 +87,7 @@ class Evaluate(Orders):
         self._reached: dict[Total, None] = {}
         self._keeping = Keeping(ledger, receivers, routing or Routing(), publish=publish, say=say)
         self._next_rollover: datetime | None = None
+        self._raise_ends: datetime | None = None
         self._next_audit: datetime | None = None
 
     @property
@@ -126,7 +128,7 @@ class Evaluate(Orders):
         """
         docket, routing = self._keeping.docket, self._keeping.routing
         unmuted = routing.next_change(self._now()) if docket.held else None
-        others = (self._next_rollover, self._gauges.due_at, unmuted)
+        others = (self._next_rollover, self._raise_ends, self._gauges.due_at, unmuted)
         return min([*docket.holding_until(self._rules), *filter(None, others)], default=None)
 
     @property
@@ -247,6 +249,8 @@ class Evaluate(Orders):
         self.settle()
         if self._keeping.take_recalled():
             self._next_rollover = None
+        if self._raise_ends is not None and now >= self._raise_ends:
+            self._take_up(self._sources, now)
         if self._next_rollover is None or now >= self._next_rollover:
             self._roll_over(now)
         if self._audits and (self._next_audit is None or now >= self._next_audit):
@@ -296,11 +300,13 @@ class Evaluate(Orders):
             self._sources, self._rules, self._totals, self._gauges = before
             raise
         self._reached.clear()
+        self._raise_ends = next_change(self._keeping.raises.values(), now)
         self._next_rollover = self._keeping.docket.next_end(self._rules.values(), now)
 
-    @staticmethod
-    def _judged(rules: Iterable[Rule]) -> list[Rule]:
-        return [rule for rule in rules if rule.mode is not Mode.OFF]
+    def _judged(self, rules: Iterable[Rule]) -> list[Rule]:
+        """Return the rules that are judged, with the raises of their limits."""
+        now, raises = self._now(), list(self._keeping.raises.values())
+        return [raised(rule, raises, now) for rule in rules if rule.mode is not Mode.OFF]
 
     def _see(self, batch: Batch) -> None:
         if self._follow_events:

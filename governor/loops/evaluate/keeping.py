@@ -9,6 +9,7 @@ from governor.core.directives import Directive, Effect
 from governor.core.docket import Docket, Draft, Telling
 from governor.core.gauges.history import Exemption
 from governor.core.notifications import Notice
+from governor.core.raises import Raise
 from governor.core.routing import Routing, Silence
 from governor.core.rules.shared import Rule
 from governor.loops.evaluate.adding import stored_lines, untold
@@ -18,7 +19,8 @@ from governor.loops.evaluate.ledger import Ledger
 class Keeping:
     """The docket, and the way by which it changes. `evidence` is what usage was read of topics.
 
-    `written` is the routing of the files, `ordered` are silences that people ordered, by id.
+    `written` is the routing of the files, `ordered` are silences that people ordered, by id;
+    `raises` are those of budgets that are not over.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Keeping:
         self.docket = Docket()
         self.written = routing
         self.ordered: dict[str, Silence] = {}
+        self.raises: dict[str, Raise] = {}
         self.evidence: dict[str, str] = {}
         self._ledger = ledger
         self._receivers = tuple(receivers)
@@ -102,6 +105,7 @@ class Keeping:
             self._sure = True
         self.docket.apply(draft)
         self.ordered.update({silence.id: silence for silence in decisions.silences})
+        self.raises.update({each.id: each for each in decisions.raises})
         self._say(decisions.lines)
         if decisions.directives and not published:
             self._publish(decisions.directives)
@@ -117,6 +121,7 @@ class Keeping:
         self.docket.held = untold(self._ledger, self.docket.alerts.values())
         self.docket.acks = {ack.alert: ack for ack in self._ledger.acks(now)}
         self.ordered = {silence.id: silence for silence in self._ledger.silences(now)}
+        self.raises = {each.id: each for each in self._ledger.raises(now)}
         self._sure = self._recalled = True
         unknown = [
             d for name, d in self.docket.directives.items() if d != known.directives.get(name)

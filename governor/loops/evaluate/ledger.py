@@ -11,6 +11,7 @@ from governor.core.directives import Directive
 from governor.core.gauges.history import Blocks, Exemption, Wanted
 from governor.core.gauges.shared import Sighting
 from governor.core.notifications import Notice
+from governor.core.raises import Raise
 from governor.core.routing import Silence
 from governor.core.rules.query import Query
 from governor.core.rules.ratio import Ratio
@@ -79,6 +80,9 @@ class Ledger(Sources, Protocol):
 
     def silences(self, now: datetime) -> Sequence[Silence]:
         """Return the silences that people ordered and that end after `now`."""
+
+    def raises(self, now: datetime) -> Sequence[Raise]:
+        """Return the raises of budgets that end after `now`."""
 
     def newest(self) -> datetime | None:
         """Return the newest event time stored."""

@@ -11,6 +11,7 @@ from governor.core.directives import Directive
 from governor.core.errors import TransientError
 from governor.core.gauges.history import Exemption
 from governor.core.notifications import Notice
+from governor.core.raises import Raise
 from governor.core.routing import Silence
 from governor.core.rules.shared import Level, Rule
 from governor.loops.evaluate.gauging import Gauging
@@ -88,6 +89,19 @@ class Orders:
         draft.audit.append(audit)
         self._keeping.commit(draft)
 
+    def raise_limit(self, order: Raise, audit: AuditRow, notices: Sequence[Notice] = ()) -> None:
+        """Store a raise of a budget as it stands now, and judge by it."""
+        draft = self._keeping.draft(self._now(), self._rules)
+        draft.raises.append(order)
+        draft.notices += notices
+        draft.audit.append(audit)
+        self._keeping.commit(draft)
+        self.recount()
+
+    def recount(self) -> None:
+        """Add up and judge anew."""
+        raise NotImplementedError
+
     def reported(
         self, rows: Sequence[ReportRow], notices: Sequence[Notice], audit: Sequence[AuditRow] = ()
     ) -> None:
@@ -97,6 +111,11 @@ class Orders:
         draft.notices += notices
         draft.audit += audit
         self._keeping.commit(draft)
+
+    @property
+    def raises(self) -> Mapping[str, Raise]:
+        """The raises of budgets that are not over, by id."""
+        return self._keeping.raises
 
     @property
     def acks(self) -> Mapping[str, Ack]:
