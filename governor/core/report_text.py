@@ -1,13 +1,15 @@
 """A report in words: sections of lines that are ready to be shown, and the notice of it."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from governor.core.drivers import Drivers
 from governor.core.notifications import Notice, rejection_notice
 from governor.core.periods import Every
+from governor.core.picture import Line, Mark, Picture, Style
 from governor.core.reports import (
     Acted,
     Amount,
@@ -18,7 +20,7 @@ from governor.core.reports import (
     ReportSpec,
 )
 from governor.core.rules.shared import Level, Mode
-from governor.core.rules.units import Measure, amount_text
+from governor.core.rules.units import Measure, Unit, amount_text
 
 MAX_LISTED: Final = 20
 """Throttles, rules and budgets that are named."""
@@ -104,6 +106,20 @@ def sections(report: Report) -> Iterator[tuple[str, Sequence[str]]]:
     ):
         if lines:
             yield title, lines
+
+
+def picture_of_report(report: Report) -> Picture:
+    """Return what a chart of a report shows: the last local days."""
+    zone = ZoneInfo(report.zone)
+    noons = [(at + timedelta(hours=12), cost) for at, cost in report.days]
+    mark = Mark(report.period.start, report.period.name, "info")
+    return Picture(
+        title=report.title,
+        why=headline(report),
+        unit=Unit.COST,
+        lines=(Line(f"spend by day, {zone.key}", Style.USED, tuple(noons)),),
+        marks=(mark,),
+    )
 
 
 def message_of(report: str, made_at: datetime) -> str:

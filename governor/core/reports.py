@@ -20,6 +20,8 @@ BY: Final = ("customer", "feature", "model", "tier", "team")
 MAX_VALUES: Final = 10
 """Values of a dimension that are named; the others are added up."""
 MAX_MOVERS: Final = 5
+DAYS_SHOWN: Final = 14
+"""Days up to the end of the period that are drawn."""
 EXPLAINED: Final = 3
 """Movers of which it is said what drove them."""
 MAX_MISSED: Final = 400
@@ -72,6 +74,14 @@ class ReportSpec:
     def before(self, period: Period) -> Period:
         """Return the period before another."""
         return self.calendar.period(period.start - _MICROSECOND)
+
+    def days(self, period: Period) -> list[Period]:
+        """Return the last local days up to the end of a period, the newest last."""
+        calendar = Calendar(Every.DAY, self.zone)
+        found = [calendar.period(period.end - _MICROSECOND)]
+        while len(found) < DAYS_SHOWN:
+            found.append(calendar.period(found[-1].start - _MICROSECOND))
+        return found[::-1]
 
     def compared(self, period: Period) -> Period:
         """Return what a period is compared with: the same weekday, the week or the month before."""
@@ -187,7 +197,7 @@ class Report:
 
     `by` are amounts by dimension, the greatest first; what has no name of its own there is added up
     in `others`. `missed` counts the periods before of which none was made; `whole` says that all
-    usage of the period was counted.
+    usage of the period was counted. `days` are when the last local days began, and what each cost.
     """
 
     name: str
@@ -211,6 +221,7 @@ class Report:
     troubles: tuple[str, ...] = ()
     missed: int = 0
     whole: bool = True
+    days: tuple[tuple[datetime, int], ...] = ()
 
     @property
     def title(self) -> str:

@@ -33,7 +33,7 @@ from governor.daemon.pricing import Pricing
 from governor.daemon.quieting import Quieting
 from governor.daemon.raising import Raising
 from governor.daemon.receivers import answering, fixed, named
-from governor.daemon.reporting import Reporting, budget_lines, page_of
+from governor.daemon.reporting import Reporting, budget_lines, page_of, pictured
 from governor.daemon.telling import Telling
 from governor.daemon.wellbeing import Broken, Heart
 from governor.loops.deliver import Deliver
@@ -108,7 +108,7 @@ class Acting:
         )
         self._rerate = Rerate(pricing, ask=ingest.ask, now=now)
         outbox = Outbox(state.store)
-        draw = Drawing(self._looking.pictured, ask=ingest.ask)
+        draw = Drawing(partial(pictured, state, self._looking), ask=ingest.ask)
         page = partial(page_of, state, ingest.ask)
         self._telling = Telling(
             fixed(settings, draw, page),

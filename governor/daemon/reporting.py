@@ -18,6 +18,8 @@ from governor.adapters.duckdb.state import State
 from governor.core.decisions import AuditRow
 from governor.core.errors import ConfigError, GovernorError
 from governor.core.periods import Every, Period
+from governor.core.picture import Picture
+from governor.core.report_text import picture_of_report
 from governor.core.reports import BudgetLine, Report, ReportSpec
 from governor.core.scopes import DIMENSIONS, Condition, Scope
 from governor.daemon.looking import Looking
@@ -141,11 +143,25 @@ class Reporting:
 def page_of(state: State, ask: Ask, message: str) -> str | None:
     """Return the page of a report that is told by a message; None where it is not known."""
     try:
-        body = ask(lambda: state.report_body(message))
-        return None if body is None else pages.report(msgspec.json.decode(body, type=Report))
-    except (GovernorError, msgspec.MsgspecError) as error:
+        report = ask(lambda: report_of(state, message))
+        return None if report is None else pages.report(report)
+    except GovernorError as error:
         _log.warning("report.no_page", message=message, error=str(error)[:200])
         return None
+
+
+def pictured(state: State, looking: Looking, name: str) -> Picture | None:
+    """Return the picture of an alert by its id, or of a report by its message."""
+    if not name.startswith("report-"):
+        return looking.pictured(name)
+    report = report_of(state, name)
+    return None if report is None else picture_of_report(report)
+
+
+def report_of(state: State, message: str) -> Report | None:
+    """Return the report that a message tells of; None where it is not known."""
+    body = state.report_body(message)
+    return None if body is None else msgspec.json.decode(body, type=Report)
 
 
 def budget_lines(looking: Looking) -> list[BudgetLine]:

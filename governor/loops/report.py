@@ -45,6 +45,9 @@ class Numbers(Protocol):
     ) -> tuple[Drivers, tuple[Named, ...]]:
         """Return what drove the cost of two periods apart, and what moved most."""
 
+    def days(self, spec: ReportSpec, period: Period) -> tuple[tuple[datetime, int], ...]:
+        """Return when the last local days began, and what each cost."""
+
     def month_to_date(self, spec: ReportSpec, period: Period) -> int:
         """Return what the month came to."""
 
@@ -154,6 +157,7 @@ class Reports:
             troubles=() if spec.where.conditions else numbers.troubles(),
             whole=self._is_whole(period),
             missed=missed,
+            days=numbers.days(spec, period),
         )
 
     def send(self, spec: ReportSpec, period: Period, audit: AuditRow) -> Report:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import jinja2
 
@@ -20,6 +21,7 @@ from governor.core.report_text import (
 from governor.core.reports import Amount, Report
 
 BAR_PERCENT: Final = 100
+BAR_ROOM: Final = 85
 DRAWN: Final = ("Spend", "Unit economics", "What moved")
 """Sections that the page shows in a form of its own."""
 
@@ -35,6 +37,7 @@ def report(found: Report) -> str:
             if not title.startswith("By ") and title not in DRAWN
         ],
         notes=notes(found),
+        days=_days(found),
         usd=usd,
         change_percent=change_percent,
         change_usd=change_usd,
@@ -56,6 +59,20 @@ def showback(name: str, period: str, zone: str, rows: Sequence[Mapping[str, Any]
         unpriced=sum(row["unpriced_events"] for row in rows),
         usd=usd,
     )
+
+
+def _days(found: Report) -> list[dict[str, str | int]]:
+    """Return the last local days as bars; heights in percent of the highest, room for a name."""
+    zone, most = ZoneInfo(found.zone), max((cost for _, cost in found.days), default=0)
+    return [
+        {
+            "name": f"{at.astimezone(zone):%Y-%m-%d}",
+            "short": f"{at.astimezone(zone):%d}",
+            "cost": usd(cost),
+            "height": cost * BAR_ROOM // most if most else 0,
+        }
+        for at, cost in found.days
+    ]
 
 
 def _bar(amount: Amount, most: int) -> int:

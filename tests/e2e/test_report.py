@@ -43,7 +43,9 @@ def test_yesterday_is_reported_once(broker: Broker, tmp_path: Path, topic_name: 
             (message,) = daemon.until(stage.told, "a report", timeout_s=60)
             assert text_of(message).startswith(f"\N{BAR CHART} Daily report {yesterday:%Y-%m-%d}")
             assert "4.00 USD spent, +33% (+1.00 USD)" in text_of(message)
-            (page,) = daemon.until(lambda: stage.slack.files, "its page", timeout_s=20)
+            daemon.until(lambda: len(stage.slack.files) == 2, "its files", timeout_s=30)
+            picture, page = stage.slack.files
+            assert picture.content.startswith(b"\x89PNG")
             assert (page.name, page.thread) == (
                 f"report-daily-{yesterday:%Y-%m-%d}.html",
                 message.ts,

@@ -24,7 +24,7 @@ from governor.cli.showback import as_csv
 from governor.core.bulletins import plan
 from governor.core.errors import TransientError
 from governor.core.periods import Calendar, Every, Period
-from governor.core.report_text import headline, notice_of_report, sections
+from governor.core.report_text import headline, notice_of_report, picture_of_report, sections
 from governor.core.reports import (
     MAX_VALUES,
     BudgetLine,
@@ -36,6 +36,7 @@ from governor.core.routing import Grouping
 from governor.core.scopes import Condition, Scope
 from governor.demo.slack_limits import message_of
 from governor.loops.report import MAX_WAIT, Reports
+from governor.pictures.alert import chart
 from tests.unit.site import NOON, Clock, Site, opened
 from tests.unit.told import one
 
@@ -180,6 +181,9 @@ def test_a_report_adds_up(site: Site, zone: str) -> None:
     assert report.spend.before == costs[day - 7 * DAY]
     first = (day + DAY - timedelta(days=1)).replace(day=1)
     assert report.month_to_date == sum(c for d, c in costs.items() if first <= d <= day)
+    spans = [at.astimezone(local).date() for at, _ in report.days]
+    assert spans == [day - n * DAY for n in range(13, -1, -1)]
+    assert [cost for _, cost in report.days] == [costs[span] for span in spans]
     assert report.drivers is not None
     assert report.drivers.total == report.spend.more
     today = [each for each in sent if each["at"].astimezone(local).date() == day]
@@ -376,6 +380,15 @@ def test_a_page_needs_nothing_and_believes_nobody(site: Site) -> None:
     assert "&lt;script&gt;alert(1)" in page
     assert "http" not in page.replace("http-equiv", "")
     assert "month, team=red, 2026-11: 80.00 USD of 100 USD (80%); heading for 120 USD, odds" in page
+
+
+def test_a_report_is_drawn(site: Site) -> None:
+    """Its last days, in a picture of the same making as those of alerts."""
+    picture = picture_of_report(example(site))
+    (line,) = picture.lines
+    assert len(line.points) == 14
+    assert picture.title == "Daily report 2026-11-23"
+    assert chart(picture).to_dict()["title"]["text"] == picture.title
 
 
 def test_a_report_survives_being_json(site: Site) -> None:

@@ -143,7 +143,10 @@ class SlackBot:
         self._share(notice, chart, f"{notice.rule}.png", posted)
 
     def _share_page(self, notice: Notice, posted: str) -> None:
-        """Put a report as a page below its message."""
+        """Put a report below its message: as a picture, and as a page."""
+        chart = self._draw(notice.message)
+        if chart is not None:
+            self._share(notice, chart, f"{notice.rule}-{notice.period}.png", posted)
         page = self._page(notice.message)
         if page is not None:
             self._share(notice, page.encode(), f"{notice.rule}-{notice.period}.html", posted)

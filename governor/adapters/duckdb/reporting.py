@@ -67,6 +67,12 @@ SELECT coalesce(sum(cost_nano), 0)::HUGEINT AS cost,
        coalesce(sum(unpriced_nano), 0)::HUGEINT AS capped
 FROM {rows} WHERE {time} >= $1 AND {time} < $2{where}
 """
+_DAYS: Final = """
+SELECT start, sum(cost_nano)::HUGEINT AS cost
+FROM (SELECT {time} AS at, cost_nano FROM {rows} WHERE {time} >= $2 AND {time} < $3{where}) e
+ASOF JOIN (SELECT unnest($1::TIMESTAMPTZ[]) AS start) d ON e.at >= d.start
+WHERE cost_nano IS NOT NULL GROUP BY start
+"""
 _USERS: Final = """
 SELECT count(*)::BIGINT AS users FROM (
     SELECT DISTINCT customer, "user" FROM {rows}
@@ -144,6 +150,18 @@ class Reporting:
         """Return what the month came to that the end of a period is in."""
         month = Calendar(Every.MONTH, spec.zone).period(period.end - _MICROSECOND)
         return int(self._total(spec, month.start, period.end)["cost"])
+
+    def days(self, spec: ReportSpec, period: Period) -> tuple[tuple[datetime, int], ...]:
+        """Return when the last local days began, and what each cost."""
+        days = spec.days(period)
+        rows, time = _source(spec, set())
+        query = _DAYS.format(rows=rows, time=time, where=_where(spec.where))
+        starts = [day.start for day in days]
+        found = {
+            row["start"]: int(row["cost"])
+            for row in self._rows(query, [starts, days[0].start, days[-1].end])
+        }
+        return tuple((start, found.get(start, 0)) for start in starts)
 
     def unknown(self, spec: ReportSpec, period: Period, nameless: dict[str, int]) -> Unknown:
         """Return what has no price, and nobody who is named for it."""
