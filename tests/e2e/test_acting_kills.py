@@ -129,7 +129,7 @@ def check(stage: Stage, spent: Counter[str]) -> None:
     assert lines == expected, "each threshold is history once, in order"
     assert sql(stage.store, "SELECT * FROM alert_lines WHERE what = 'resolved'") == []
 
-    posts = Counter(payload(message)["message"] for message in stage.told())
+    posts = Counter(payload(message)["thread"] for message in stage.told())
     repeated = sum(posts.values()) - len(posts)
     print(f"{len(posts)} alerts, {repeated} messages repeated by {KILLS} kills")
     assert repeated <= KILLS

@@ -207,7 +207,7 @@ class Pace(threading.Event):
         super().__init__()
         self._clock = clock
         self._until = clock.at + span
-        self._rest = span / 50
+        self._rest = span / 25
 
     def wait(self, timeout: float | None = None) -> bool:
         assert timeout is not None
