@@ -405,6 +405,7 @@ def test_a_thousand_groups_of_a_rule_are_one_message(desk: Desk) -> None:
     assert "1,000 of 1,000 alerts open" in text(desk.roots[0])
 
 
+@pytest.mark.slow
 def test_an_outage_of_a_day_ends_in_one_digest(desk: Desk) -> None:
     """What began meanwhile is one message, what ended in it is said, what was open is edited."""
     desk.want(RED)

@@ -186,6 +186,7 @@ def test_a_press_comes_by_websocket(slack: SlackStandIn) -> None:
     assert heard.presses[0].thread == NOTICE.message
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_cut_is_made_anew(slack: SlackStandIn) -> None:
     """Slack closes each from time to time; presses are heard again within seconds."""
     message, heard = posted(slack), Heard()
@@ -197,6 +198,7 @@ def test_a_connection_that_is_cut_is_made_anew(slack: SlackStandIn) -> None:
         assert slack.press(message, "governor.ack", user="U0ANN")
 
 
+@pytest.mark.slow
 def test_a_connection_without_a_pong_is_not_believed(slack: SlackStandIn) -> None:
     """A clock that runs ahead makes each look find no pong: it is closed and made anew."""
     ticks = iter(range(2 * 10**9, 10**10, 30))
