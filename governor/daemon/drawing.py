@@ -1,6 +1,8 @@
 """Pictures of alerts, for those who are told: where the extra that draws is installed."""
 
+import queue
 import tempfile
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,11 +15,42 @@ from governor.core.errors import GovernorError
 from governor.core.picture import Picture
 from governor.loops.deliver import Ask
 
+MAX_JOBS: Final = 20
+"""Pictures that wait to be drawn."""
 NEEDED: Final = ("altair", "vl_convert")
 """What the extra brings along."""
 ADVICE: Final = "pip install 'governor[charts]'"
 
 _log = structlog.get_logger()
+
+
+class Behind:
+    """Does jobs one after another in a thread of its own, so that nobody waits for a picture.
+
+    What there is no room for is left undone, and so is the rest when the daemon ends.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: queue.Queue[Callable[[], None]] = queue.Queue(MAX_JOBS)
+        self._begun = False
+
+    def __call__(self, job: Callable[[], None]) -> None:
+        """Take a job."""
+        if not self._begun:
+            self._begun = True
+            threading.Thread(target=self._run, name="drawing", daemon=True).start()
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            _log.warning("chart.left_out", waiting=MAX_JOBS)
+
+    def _run(self) -> None:
+        while True:
+            job = self._jobs.get()
+            try:
+                job()
+            except Exception:  # noqa: BLE001  # the top of a loop: log, go on
+                _log.exception("chart.failed")
 
 
 class Drawing:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
 from pydantic import SecretStr
 
@@ -13,11 +14,14 @@ from governor.actions.slack.webhook import SlackWebhook
 from governor.actions.webhook import Webhook
 from governor.core.errors import ConfigError
 from governor.core.routing import Addressee, Hook, Mail, Pager, SlackChannel
+from governor.daemon.drawing import Behind
 from governor.loops.deliver import Receiver
 from governor.settings import Settings
 
 Draw = Callable[[str], bytes | None]
 """Draws an alert by its id; None where there is no picture of it."""
+BEHIND: Final = Behind()
+"""Where pictures are drawn and shared."""
 Page = Callable[[str], str | None]
 """Returns the page of a report by its message; None where there is none."""
 
@@ -82,6 +86,7 @@ def _bot(
         buttons=bool(slack.app_token or slack.signing_secret),
         draw=draw,
         page=page,
+        later=BEHIND,
     )
 
 

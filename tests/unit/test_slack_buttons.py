@@ -23,6 +23,7 @@ from governor.core.decisions import AuditRow
 from governor.core.errors import PermanentError
 from governor.core.routing import APART, People, Routing
 from governor.core.rules.shared import Mode
+from governor.daemon.drawing import Behind
 from governor.daemon.pressing import OVER, Pressing
 from governor.daemon.raising import Raising
 from governor.demo.slack import (
@@ -488,3 +489,23 @@ def test_what_is_wrong_is_said_with_what_to_do(
     assert said in done.output
     assert "wrong" not in str(done.exception)
     assert not any(value in done.output for value in other.values() if value.startswith("x"))
+
+
+def test_nobody_waits_for_a_chart(slack: SlackStandIn) -> None:
+    """It is drawn behind the message, which is told meanwhile; one that fails ends nothing."""
+    release, behind = threading.Event(), Behind()
+
+    def draw(alert: str) -> bytes:
+        assert release.wait(10)
+        if alert == "broken":
+            raise KeyError(alert)
+        return b"png"
+
+    bot = bot_at(slack, draw=draw, later=behind)
+    bot.tell(one(replace(NOTICE, message="m1", alert="broken")))
+    reference = bot.tell(one(NOTICE))
+    bot.tell(one(WORSE, reference=reference))
+    assert len(slack.messages[CHANNEL]) == 2
+    assert slack.files == ()
+    release.set()
+    assert eventually(lambda: len(slack.files) == 1)

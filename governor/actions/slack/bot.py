@@ -54,6 +54,7 @@ class SlackBot:
         buttons: bool = False,
         draw: Callable[[str], bytes | None] = lambda _: None,
         page: Callable[[str], str | None] = lambda _: None,
+        later: Callable[[Callable[[], None]], None] = lambda job: job(),
     ) -> None:
         self.name: Final = name
         self.apart: Final = False
@@ -64,6 +65,7 @@ class SlackBot:
         self._buttons = buttons
         self._draw = draw
         self._page = page
+        self._later = later
 
     def __repr__(self) -> str:
         return f"SlackBot(channel={self._channel!r})"
@@ -113,9 +115,9 @@ class SlackBot:
             unfurl_media=False,
         )
         if bulletin.is_first and bulletin.open:
-            self._share_chart(bulletin, posted)
+            self._later(lambda: self._share_chart(bulletin, posted))
         elif bulletin.notices[0].kind == "report":
-            self._share_page(bulletin.notices[0], posted)
+            self._later(lambda: self._share_page(bulletin.notices[0], posted))
         return posted
 
     def _say_below(self, bulletin: Bulletin, channel: str, ts: str) -> None:
