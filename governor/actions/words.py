@@ -1,6 +1,7 @@
 """A bulletin in words, for receivers that show text: nothing here is escaped or marked up."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Final
 
 from governor.core.bulletins import Bulletin, News
@@ -8,6 +9,9 @@ from governor.core.notifications import Notice
 from governor.core.rules.shared import Level
 
 MAX_LINE: Final = 200
+MAX_WORD: Final = 150
+"""Characters of a name, an amount, a value of a dimension."""
+MAX_PERCENT: Final = Decimal(999_999)
 MAX_CHANGES: Final = 10
 """Changes that are named; the others are counted."""
 MAX_NAMED: Final = 15
@@ -85,9 +89,18 @@ def amounts(notice: Notice) -> str:
     """Return what an alert came to, and what that is compared with."""
     if not notice.limit:
         return notice.summary
+    value, limit = notice.value[:MAX_WORD], notice.limit[:MAX_WORD]
     if notice.percent is None:
-        return f"{notice.value} (told from {notice.limit} on)"
-    return f"{notice.value} of {notice.limit} ({notice.percent:,.0f}%)"
+        return f"{value} (told from {limit} on)"
+    return f"{value} of {limit} ({percent_text(notice.percent)})"
+
+
+def percent_text(percent: Decimal) -> str:
+    """Write a share, rounded down: 99.96 is not 100%."""
+    if percent > MAX_PERCENT:
+        return f"over {MAX_PERCENT:,}%"
+    tenths = int(max(Decimal(0), percent) * 10)
+    return f"{tenths // 10:,}.{tenths % 10}%" if tenths % 10 else f"{tenths // 10:,}%"
 
 
 def _line(notice: Notice, *, titled: bool = True) -> str:

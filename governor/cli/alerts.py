@@ -30,6 +30,7 @@ _COLUMNS: Final = {
     "period": "period",
     "mode": "mode",
     "fired_at": "fired (UTC)",
+    "seen": "seen",
 }
 
 
@@ -74,7 +75,8 @@ def show_alert(alert: AlertId, config: ConfigFile = None, as_json: AsJson = Fals
     group = ", ".join(f"{name}={value or '(none)'}" for name, value in found["group"].items())
     named = f"{found['rule']}, {group}" if group else found["rule"]
     typer.echo(f"{named}: {found['level']}, {found['phase']}, {found['value']}")
-    for line in (*found["why"], *found["history"]):
+    seen = [found["seen"]] if found["seen"] else []
+    for line in (*seen, *found["why"], *found["history"]):
         typer.echo(f"  {line}")
 
 

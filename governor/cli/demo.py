@@ -23,6 +23,7 @@ from governor.demo.checks import Check
 from governor.demo.company import FREE, LEAKED
 from governor.demo.stage import RULES_NAME, SETTINGS_NAME, STORE_NAME
 from governor.demo.story import Outcome
+from governor.settings import load
 
 ENTRY: Final = "governor.cli.ahead"
 """The module that runs the daemon and the gate by the demo's clock."""
@@ -201,9 +202,17 @@ def _while_it_runs(folder: Path) -> list[str]:
         f"  {governor} status {config}",
         f"  {governor} alerts list {config} --all",
         f"  {governor} throttles list {config}",
+        f"  {governor} report daily {config} --dry-run",
+        f"What Slack's people see is at {_slack_page(folder)}",
         "The posted key will use up the new day's budget within a minute or two. Then raise",
         f"`limit` in {folder / RULES_NAME / 'free-tier.yaml'}, and see the free tier freed.",
     ]
+
+
+def _slack_page(folder: Path) -> str:
+    """Return where the stand-in shows its channels: at the root of its Web API."""
+    base_url = load(folder / SETTINGS_NAME).settings.slack.base_url
+    return base_url.removesuffix("api/")
 
 
 def _next(keep: Path | None) -> list[str]:

@@ -49,16 +49,26 @@ def list_reports(config: ConfigFile = None, as_json: AsJson = False) -> None:
         show(found, _COLUMNS, "no report was made yet")
 
 
-@app.command()
-def daily(
-    date: Day = None,
-    dry_run: DryRun = False,
-    timezone: Zone = None,
-    where: Where = None,
-    html: Html = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
+def _of_a_kind(name: str, about: str) -> None:
+    """Make the command of a report that needs no entry in `routing.yaml` to be looked at."""
+
+    def command(
+        date: Day = None,
+        dry_run: DryRun = False,
+        timezone: Zone = None,
+        where: Where = None,
+        html: Html = None,
+        config: ConfigFile = None,
+        as_json: AsJson = False,
+    ) -> None:
+        asked = _fields(date, timezone, where)
+        _report(name, asked, html, config, dry_run=dry_run, as_json=as_json)
+
+    app.command(name, help=about)(command)
+
+
+_of_a_kind(
+    "daily",
     """Make the report of a day, yesterday unless a date is named.
 
     Without --dry-run it is sent to those who get the report `daily` of routing.yaml. For example:
@@ -68,49 +78,26 @@ def daily(
       governor report daily --date 2026-11-26 --timezone Europe/Berlin --dry-run --html day.html
 
       governor report daily --where team=search --dry-run --json
-    """
-    asked = _fields(date, timezone, where)
-    _report("daily", asked, html, config, dry_run=dry_run, as_json=as_json)
-
-
-@app.command()
-def weekly(
-    date: Day = None,
-    dry_run: DryRun = False,
-    timezone: Zone = None,
-    where: Where = None,
-    html: Html = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
+    """,
+)
+_of_a_kind(
+    "weekly",
     """Make the report of a week, the last whole one unless a date in another is named.
 
     For example:
 
       governor report weekly --dry-run
-    """
-    asked = _fields(date, timezone, where)
-    _report("weekly", asked, html, config, dry_run=dry_run, as_json=as_json)
-
-
-@app.command()
-def monthly(
-    date: Day = None,
-    dry_run: DryRun = False,
-    timezone: Zone = None,
-    where: Where = None,
-    html: Html = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
-) -> None:
+    """,
+)
+_of_a_kind(
+    "monthly",
     """Make the report of a month, the last whole one unless a date in another is named.
 
     For example:
 
       governor report monthly --date 2026-10-01 --dry-run
-    """
-    asked = _fields(date, timezone, where)
-    _report("monthly", asked, html, config, dry_run=dry_run, as_json=as_json)
+    """,
+)
 
 
 @app.command()

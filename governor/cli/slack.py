@@ -76,17 +76,11 @@ def setup(
     else:
         for check in found:
             advice = f"; {check.advice}" if check.advice else ""
-            typer.echo(
-                f"{'ok   ' if check.right else 'wrong'}  {check.what}: {check.found}{advice}"
-            )
-    wrong = [check for check in found if not check.right and not _is_extra(check)]
+            mark = "ok   " if check.right else "wrong" if check.needed else "note "
+            typer.echo(f"{mark}  {check.what}: {check.found}{advice}")
+    wrong = [check for check in found if check.needed and not check.right]
     if wrong:
         raise PermanentError(f"{len(wrong)} of {len(found)} checks of Slack failed")
-
-
-def _is_extra(check: looking.Check) -> bool:
-    scope = check.what.removeprefix("scope ")
-    return scope in looking.SCOPES and scope not in looking.NEEDED
 
 
 def _channels(settings: Settings) -> list[str]:

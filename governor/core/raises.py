@@ -1,13 +1,17 @@
 """The raise: a budget's limit is higher for a while, since people asked for that and agreed."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
+from typing import Final
 
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Rule, Threshold
+
+_ID: Final = re.compile(r"\(([^()]+)\)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,10 @@ class Raise:
     needs: int
     ended: bool = False
 
+    def has_approved(self, who: str) -> bool:
+        """Return whether somebody has approved it already, by whatever name they go now."""
+        return person(who) in map(person, self.approved_by)
+
     def waits(self, now: datetime) -> bool:
         """Return whether somebody has still to approve it."""
         return not self.ended and now < self.until and len(self.approved_by) < self.needs
@@ -35,6 +43,12 @@ class Raise:
     def holds(self, now: datetime) -> bool:
         """Return whether it is in force."""
         return not self.ended and now < self.until and len(self.approved_by) >= self.needs
+
+
+def person(who: str) -> str:
+    """Return what tells people apart: of `ann (U0ANN)` the id, for names can be changed."""
+    found = _ID.search(who)
+    return found[1] if found else who
 
 
 def raised(rule: Rule, raises: Iterable[Raise], now: datetime) -> Rule:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Final
 from zoneinfo import ZoneInfo
 
 from governor.core.drivers import Drivers
@@ -11,6 +10,7 @@ from governor.core.notifications import Notice, rejection_notice
 from governor.core.periods import Every
 from governor.core.picture import Line, Mark, Picture, Style
 from governor.core.reports import (
+    MAX_LISTED,
     Acted,
     Amount,
     BudgetLine,
@@ -21,9 +21,6 @@ from governor.core.reports import (
 )
 from governor.core.rules.shared import Level, Mode
 from governor.core.rules.units import Measure, Unit, amount_text
-
-MAX_LISTED: Final = 20
-"""Throttles, rules and budgets that are named."""
 
 
 def usd(nano: int) -> str:
@@ -58,7 +55,7 @@ def notes(report: Report) -> list[str]:
     if report.missed:
         lines.append(
             f"{report.missed:,} reports before were not made, since governor was down:"
-            " governor report daily --date D shows one"
+            " governor report daily --date D --dry-run shows one"
         )
     return lines
 
@@ -88,6 +85,8 @@ def headline(report: Report) -> str:
         Every.WEEK: "the week before",
         Every.MONTH: "the month before",
     }[report.every]
+    if report.spend.percent is None and report.spend.more:
+        return f"{usd(report.spend.cost)} spent, and nothing on {before}."
     return f"{usd(report.spend.cost)} spent, {change(report.spend)} against {before}."
 
 
@@ -189,7 +188,7 @@ def _mover(named: Named) -> str:
 
 
 def _budget(line: BudgetLine) -> str:
-    share = f" ({line.percent:,.0f}%)" if line.percent is not None else ""
+    share = f" ({int(line.percent):,}%)" if line.percent is not None else ""
     odds = "passed" if line.odds == "passed" else f"odds to pass the limit {line.odds}"
     ahead = f"; heading for {line.likely}, {odds}" if line.likely else ""
     group = f", {line.group}" if line.group else ""

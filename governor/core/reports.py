@@ -24,6 +24,8 @@ DAYS_SHOWN: Final = 14
 """Days up to the end of the period that are drawn."""
 EXPLAINED: Final = 3
 """Movers of which it is said what drove them."""
+MAX_LISTED: Final = 20
+"""Throttles, rules and budgets that are named."""
 MAX_MISSED: Final = 400
 """Periods that are looked back for, where none was made for long."""
 COMPARED_DAYS: Final = {Every.DAY: 7, Every.WEEK: 7}

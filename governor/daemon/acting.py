@@ -24,7 +24,7 @@ from governor.adapters.kafka.directives import (
 )
 from governor.core.decisions import AuditRow
 from governor.daemon import answers, explaining
-from governor.daemon.drawing import Drawing
+from governor.daemon.drawing import Behind, Drawing
 from governor.daemon.hearing import Hearing
 from governor.daemon.judging import Judging
 from governor.daemon.looking import Looking
@@ -32,7 +32,7 @@ from governor.daemon.pressing import Pressing
 from governor.daemon.pricing import Pricing
 from governor.daemon.quieting import Quieting
 from governor.daemon.raising import Raising
-from governor.daemon.receivers import answering, fixed, named
+from governor.daemon.receivers import Files, answering, fixed, named
 from governor.daemon.reporting import Reporting, budget_lines, page_of, pictured
 from governor.daemon.telling import Telling
 from governor.daemon.wellbeing import Broken, Heart
@@ -108,10 +108,13 @@ class Acting:
         )
         self._rerate = Rerate(pricing, ask=ingest.ask, now=now)
         outbox = Outbox(state.store)
-        draw = Drawing(partial(pictured, state, self._looking), ask=ingest.ask)
-        page = partial(page_of, state, ingest.ask)
+        files = Files(
+            draw=Drawing(partial(pictured, state, self._looking), ask=ingest.ask),
+            page=partial(page_of, state, ingest.ask),
+            later=Behind(),
+        )
         self._telling = Telling(
-            fixed(settings, draw, page),
+            fixed(settings, files),
             make=lambda receiver: Deliver(
                 receiver,
                 outbox,
@@ -120,7 +123,7 @@ class Acting:
                 grouping=lambda: judging.evaluate.routing.grouping,
                 broken=self._broken(receiver.name, outbox),
             ),
-            named=lambda each: named(settings, each, now, draw, page),
+            named=lambda each: named(settings, each, now, files),
         )
         self._telling.check(judging.evaluate.routing)
         self._telling.use(judging.evaluate.routing)
@@ -354,7 +357,7 @@ class Acting:
     def _alerts(self) -> list[dict[str, Any]]:
         evaluate = self._judging.evaluate
         recent = self._state.recent_alerts(answers.MAX_LISTED)
-        return answers.alert_rows(recent, evaluate.alerts, evaluate.rules)
+        return answers.alert_rows(recent, evaluate.alerts, evaluate.rules, evaluate.seen(recent))
 
     def _throttles(self) -> list[dict[str, Any]]:
         return [answers.throttle_row(each) for each in self._judging.evaluate.directives]

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 from governor.core.alerts import Alert
 from governor.core.directives import Directive, WireCondition
+from governor.core.errors import ConfigError
 from governor.core.periods import ALWAYS
 from governor.core.rerating import total
 from governor.core.rules.shared import Rule
+from governor.documents.sections import suggestion
 from governor.loops.rerate import Progress
 
 MAX_LISTED: Final = 1_000
@@ -16,14 +18,29 @@ MAX_LISTED: Final = 1_000
 
 
 def alert_rows(
-    recent: Iterable[Alert], open_now: Iterable[tuple[Alert, int]], rules: Mapping[str, Rule]
+    recent: Iterable[Alert],
+    open_now: Iterable[tuple[Alert, int]],
+    rules: Mapping[str, Rule],
+    seen: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """Return alerts as rows, those of open periods with the amount of now."""
+    """Return alerts as rows, those of open periods with the amount of now.
+
+    `seen` says by alert who has seen it as it is.
+    """
     live = {alert.key.id: amount for alert, amount in open_now}
     return [
         _alert_row(alert, live.get(alert.key.id, alert.amount), rules.get(alert.key.rule))
+        | {"seen": seen.get(alert.key.id)}
         for alert in recent
     ]
+
+
+def rule_of(rules: Mapping[str, Rule], name: str) -> Rule:
+    """Return the rule of an id; raise ConfigError where there is none."""
+    found = rules.get(name)
+    if found is None:
+        raise ConfigError(f"there is no rule {name[:60]!r}{suggestion(name, rules)}")
+    return found
 
 
 def throttle_row(directive: Directive) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from governor.core.rules.shared import Rule
 from governor.core.rules.spike import Spike
 from governor.core.scopes import Key
 from governor.core.stories import odds
+from governor.daemon.answers import rule_of
 from governor.daemon.explaining import moment
-from governor.documents.sections import suggestion
 from governor.loops.evaluate import Evaluate
 from governor.loops.evaluate.picturing import picture_of
 from governor.loops.evaluate.why import LOOKED_AHEAD, outlooks_of
@@ -69,6 +69,7 @@ class Looking:
             "level": str(found.level) if found.level else None,
             "value": rule.text(live.get(found.key, found.amount)) if rule else None,
             "limit": rule.limit_text if rule else None,
+            "seen": evaluate.seen([found]).get(found.key.id),
             "fired_at": found.fired_at,
             "ended_at": found.ended_at,
             "why": found.why.split("\n") if found.why else [],
@@ -111,8 +112,8 @@ class Looking:
     def ahead(self, asked: str | None) -> list[dict[str, Any]]:
         """Return the same of one rule, or of all; `percent` is of the limit."""
         rules = self._evaluate().rules
-        if asked is not None and asked not in rules:
-            raise ConfigError(f"there is no rule {asked[:60]!r}{suggestion(asked, rules)}")
+        if asked is not None:
+            rule_of(rules, asked)
         chosen = [
             rule
             for rule in rules.values()
@@ -170,10 +171,7 @@ class Looking:
         return _exemption_row(rule, exempt)
 
     def _spike(self, name: str) -> Spike:
-        rules = self._evaluate().rules
-        rule = rules.get(name)
-        if rule is None:
-            raise ConfigError(f"there is no rule {name[:60]!r}{suggestion(name, rules)}")
+        rule = rule_of(self._evaluate().rules, name)
         if not isinstance(rule, Spike):
             raise ConfigError(f"{name} is a {rule.kind}; only a spike learns what is usual")
         return rule

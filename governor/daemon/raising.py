@@ -12,9 +12,9 @@ from governor.core.notifications import Notice, raise_notice
 from governor.core.raises import Raise
 from governor.core.rules.budget import Budget
 from governor.core.rules.units import Measure
+from governor.daemon.answers import rule_of
 from governor.daemon.explaining import moment
 from governor.daemon.quieting import Audit
-from governor.documents.sections import suggestion
 from governor.loops.evaluate import Evaluate
 from governor.rulebook.values import UNIT_OF, amount
 
@@ -79,7 +79,7 @@ class Raising:
         order = self._evaluate().raises.get(name)
         if order is None or not order.waits(self._now()):
             return None
-        if caller.who in order.approved_by:
+        if order.has_approved(caller.who):
             raise ConfigError(f"{caller.who} has approved it already; it needs another person")
         order = replace(order, approved_by=(*order.approved_by, caller.who))
         self._store(order, caller, "raises.approve")
@@ -109,10 +109,7 @@ class Raising:
         return raise_notice(order, said, owner, now)
 
     def _budget(self, name: str) -> Budget:
-        rules = self._evaluate().rules
-        rule = rules.get(name)
-        if rule is None:
-            raise ConfigError(f"there is no rule {name[:60]!r}{suggestion(name, rules)}")
+        rule = rule_of(self._evaluate().rules, name)
         if not isinstance(rule, Budget):
             raise ConfigError(f"{name} is a {rule.kind}; only a budget can be raised")
         return rule

@@ -1,6 +1,7 @@
 """From settings and `routing.yaml` to receivers, secrets unwrapped for each alone."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -14,29 +15,33 @@ from governor.actions.slack.webhook import SlackWebhook
 from governor.actions.webhook import Webhook
 from governor.core.errors import ConfigError
 from governor.core.routing import Addressee, Hook, Mail, Pager, SlackChannel
-from governor.daemon.drawing import Behind
 from governor.loops.deliver import Receiver
 from governor.settings import Settings
 
-Draw = Callable[[str], bytes | None]
-"""Draws an alert by its id; None where there is no picture of it."""
-BEHIND: Final = Behind()
-"""Where pictures are drawn and shared."""
-Page = Callable[[str], str | None]
-"""Returns the page of a report by its message; None where there is none."""
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What can be shared with a message.
+
+    `draw` returns the picture of an alert by its id, or of a report by its message; `page` the page
+    of a report; None where there is none. `later` does what nobody is to wait for.
+    """
+
+    draw: Callable[[str], bytes | None] = lambda _: None
+    page: Callable[[str], str | None] = lambda _: None
+    later: Callable[[Callable[[], None]], None] = lambda job: job()
 
 
-def _nothing(_: str) -> None:
-    """Draw nothing."""
+NO_FILES: Final = Files()
 
 
-def fixed(settings: Settings, draw: Draw = _nothing, page: Page = _nothing) -> list[Receiver]:
+def fixed(settings: Settings, files: Files = NO_FILES) -> list[Receiver]:
     """Return those that are there without a routing: the log, and Slack where it is set up."""
     slack = settings.slack
     receivers: list[Receiver] = [Log()]
     if slack.bot_token and slack.channel:
         channel = SlackChannel(name="slack", channel=slack.channel)
-        receivers.append(_bot(settings, channel, draw, page))
+        receivers.append(_bot(settings, channel, files))
     elif slack.webhook_url:
         url = slack.webhook_url.get_secret_value()
         timeout_s = slack.timeout.total_seconds()
@@ -45,17 +50,13 @@ def fixed(settings: Settings, draw: Draw = _nothing, page: Page = _nothing) -> l
 
 
 def named(
-    settings: Settings,
-    each: Addressee,
-    now: Callable[[], datetime],
-    draw: Draw = _nothing,
-    page: Page = _nothing,
+    settings: Settings, each: Addressee, now: Callable[[], datetime], files: Files = NO_FILES
 ) -> Receiver:
     """Return a receiver of `routing.yaml`; raise ConfigError where the settings lack something."""
     match each:
         case SlackChannel():
             _needs(each, "slack.bot_token", settings.slack.bot_token)
-            return _bot(settings, each, draw, page)
+            return _bot(settings, each, files)
         case Hook():
             return _webhook(settings, each, now)
         case Pager():
@@ -67,14 +68,12 @@ def named(
                 timeout_s=pager.timeout.total_seconds(),
             )
         case Mail():
-            return _mail(settings, each, page)
+            return _mail(settings, each, files)
         case _:
             raise TypeError(each)
 
 
-def _bot(
-    settings: Settings, each: SlackChannel, draw: Draw = _nothing, page: Page = _nothing
-) -> SlackBot:
+def _bot(settings: Settings, each: SlackChannel, files: Files = NO_FILES) -> SlackBot:
     slack = settings.slack
     return SlackBot(
         name=each.name,
@@ -84,9 +83,9 @@ def _bot(
         timeout_s=slack.timeout.total_seconds(),
         mention=each.mention,
         buttons=bool(slack.app_token or slack.signing_secret),
-        draw=draw,
-        page=page,
-        later=BEHIND,
+        draw=files.draw,
+        page=files.page,
+        later=files.later,
     )
 
 
@@ -109,7 +108,7 @@ def _webhook(settings: Settings, each: Hook, now: Callable[[], datetime]) -> Web
     )
 
 
-def _mail(settings: Settings, each: Mail, page: Page) -> email.Mail:
+def _mail(settings: Settings, each: Mail, files: Files) -> email.Mail:
     smtp = settings.smtp
     server = email.Server(
         host=_needs(each, "smtp.host", smtp.host),
@@ -120,7 +119,7 @@ def _mail(settings: Settings, each: Mail, page: Page) -> email.Mail:
         sender=smtp.sender,
         timeout_s=smtp.timeout.total_seconds(),
     )
-    return email.Mail(name=each.name, server=server, to=each.to, page=page)
+    return email.Mail(name=each.name, server=server, to=each.to, page=files.page)
 
 
 def _needs(each: Addressee, setting: str, value: SecretStr | str | None) -> str:

@@ -1,5 +1,6 @@
 """Reports in the daemon: ticks of a scheduler, and orders of people who want one now."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -30,7 +31,8 @@ from governor.rulebook.values import zone
 
 TICK: Final = timedelta(seconds=15)
 MAX_LEDGER: Final = 1_000
-MAX_BUDGETS: Final = 20
+MAX_GROUPS: Final = 3
+"""Groups of a budget that are named, those nearest to their limit."""
 KINDS: Final = {"daily": Every.DAY, "weekly": Every.WEEK, "monthly": Every.MONTH}
 """Reports that can be asked for without being in `routing.yaml`."""
 _WHERE: Final = "where."
@@ -180,7 +182,12 @@ def budget_lines(looking: Looking) -> list[BudgetLine]:
         for row in looking.ahead(None)
     ]
     lines.sort(key=lambda line: -(line.percent or 0))
-    return lines[:MAX_BUDGETS]
+    named = Counter[str]()
+    found = []
+    for line in lines:
+        named[line.rule] += 1
+        found += [line] if named[line.rule] <= MAX_GROUPS else []
+    return found
 
 
 def _scope(named: dict[str, str]) -> Scope:

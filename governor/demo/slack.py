@@ -144,6 +144,11 @@ class SlackStandIn:
             return tuple(self._calls)
 
     @property
+    def scopes(self) -> frozenset[str]:
+        """What the token may do."""
+        return self._workspace.scopes
+
+    @property
     def whispers(self) -> tuple[tuple[str, str, str], ...]:
         """Channel, user and text of messages that one user alone saw, oldest first."""
         return tuple(self._workspace.whispers)

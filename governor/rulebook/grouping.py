@@ -29,7 +29,7 @@ def read_grouping(top: Section, known: Sequence[str]) -> Grouping:
     by = section.entries.get("by")
     facts = top.report.items("by", by.node) if by else []
     return Grouping(
-        by=tuple(top.report.read("by", item, _fact((*known, ALERT)), "") for item in facts)
+        by=tuple(top.report.read("by", item, fact((*known, ALERT)), "") for item in facts)
         or usual.by,
         wait=section.take("wait", _wait, usual.wait),
         update=section.take("update", _wait, usual.update),
@@ -38,7 +38,9 @@ def read_grouping(top: Section, known: Sequence[str]) -> Grouping:
     )
 
 
-def _fact(known: Sequence[str]) -> Read[str]:
+def fact(known: Sequence[str]) -> Read[str]:
+    """Return a reader of one fact of an alert."""
+
     def read(text: str) -> str:
         if text not in known:
             close = suggestion(text, known) or f"; known: {listed(known)}"

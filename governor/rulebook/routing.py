@@ -24,7 +24,7 @@ from governor.core.scopes import DIMENSIONS, Condition, Scope
 from governor.documents import Document, Node, Problem
 from governor.documents.sections import Read, Report, Section, choice, listed, suggestion
 from governor.documents.texts import identifier, line
-from governor.rulebook.grouping import read_grouping
+from governor.rulebook.grouping import fact, read_grouping
 from governor.rulebook.receivers import BUILT_IN, read_receivers
 from governor.rulebook.reports import clock, read_report
 from governor.rulebook.scope import EVERYTHING, conditions
@@ -252,18 +252,8 @@ def _inhibition(node: Node, report: Report, known: Sequence[str]) -> Inhibition:
         name=section.take("name", identifier, "", "month-hides-day"),
         when=when,
         hide=hide,
-        same=tuple(report.read("same", item, _fact(known), "") for item in items),
+        same=tuple(report.read("same", item, fact(known), "") for item in items),
     )
-
-
-def _fact(known: Sequence[str]) -> Read[str]:
-    def read(text: str) -> str:
-        if text not in known:
-            close = suggestion(text, known) or f"; known: {listed(known)}"
-            raise ValueError(f"is no fact of an alert{close}")
-        return text
-
-    return read
 
 
 def _quiet(node: Node, report: Report, known: Sequence[str]) -> QuietHours:

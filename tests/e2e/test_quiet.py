@@ -80,6 +80,10 @@ def test_people_say_what_they_have_seen(broker: Broker, tmp_path: Path, topic_na
         seen = ask(stage, "alerts", "ack", chat["id"], "--for", "1h", "--note", "on it")
         assert (seen["rule"], seen["note"]) == ("cap", "on it")
         soon(daemon, lambda: "acknowledged by" in text_of(stage.told()[0]), "who has seen it")
+        shown = governor("alerts", "show", chat["id"], env=stage.env).stdout
+        assert "acknowledged by" in shown
+        listed = {alert["id"]: alert["seen"] for alert in ask(stage, "alerts", "list")}
+        assert [bool(seen) for name, seen in listed.items() if name != chat["id"]] == [False]
         ask(stage, "silences", "add", "rule=other", "--for", "1h", "--reason", "load test")
         stage.send([usage(feature="other")])
         daemon.await_events(13)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from governor.actions.slack import bot as bot_module
 from governor.actions.slack.bot import SlackBot
 from governor.adapters.duckdb.outbox import MAX_SHOWN, Outbox
 from governor.adapters.duckdb.state import State
@@ -22,7 +21,7 @@ from governor.core.routing import APART, Grouping
 from governor.core.rules.shared import Level, Mode
 from governor.demo.slack import CHANNEL, TOKEN, Fault, SlackStandIn
 from governor.demo.slack_workspace import Message
-from governor.loops.deliver import LOOK_EVERY_S, Deliver
+from governor.loops.deliver import Deliver
 from tests.unit.accountant import NOW, PRICES
 from tests.unit.office import begun_file, opened
 
@@ -571,9 +570,3 @@ def test_a_line_that_got_there_is_not_said_again(desk: Desk) -> None:
     desk.deliver(timedelta(seconds=30))
     assert len(desk.lines) == 1
     assert "conversations.replies" in [call.method for call in desk.slack.calls]
-
-
-def test_the_look_is_bounded() -> None:
-    """A page of a thread is no larger than one of a channel."""
-    assert bot_module.PAGE_MESSAGES * bot_module.MAX_PAGES == 1_000
-    assert LOOK_EVERY_S < 2

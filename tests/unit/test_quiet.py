@@ -1,5 +1,6 @@
 """Acknowledged, snoozed, silenced, escalated, handed over: what that holds back and what never."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -18,7 +19,7 @@ from governor.core.scopes import Condition, Scope
 from governor.daemon.wellbeing import Broken, Heart
 from governor.loops.deliver import Deliver
 from tests.unit.site import NOON, Clock, Site, budget, opened
-from tests.unit.test_bulletins import Pace
+from tests.unit.test_reports import DAILY, reports
 
 HOUR = timedelta(hours=1)
 RULES = [budget(100, at=(50, 80, 100))]
@@ -186,7 +187,7 @@ def told(site: Site, receiver: str) -> list[Notice]:
         now=lambda: site.clock.now,
         grouping=lambda: site.evaluate.routing.grouping,
     )
-    deliver._tell_due(Pace(type("C", (), {"at": NOON})(), HOUR))  # noqa: SLF001
+    deliver._tell_due(threading.Event())  # noqa: SLF001
     return heard
 
 
@@ -269,6 +270,13 @@ def test_a_receiver_that_is_broken_has_its_fallback_told(site: Site) -> None:
     assert again.resolved == "slack is told again"
     broken(None)
     assert told(site, "mail") == []
+
+
+def test_a_report_goes_to_the_fallback_too(site: Site) -> None:
+    """It is over as soon as it is told, and is owed all the same."""
+    reports(site, [DAILY]).tick()
+    assert Outbox(site.store).hand_over("slack", "mail", site.clock.now) == 1
+    assert [each.kind for each in told(site, "mail")] == ["report"]
 
 
 def test_a_heart_beats_while_all_is_well(site: Site) -> None:

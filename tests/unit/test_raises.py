@@ -137,6 +137,15 @@ def test_much_needs_two_people(site: Site) -> None:
     assert told.resolved == "approved by ann, bob; it is in force"
 
 
+def test_another_name_is_not_another_person() -> None:
+    """Names in Slack can be changed, and can look like an id; the id at the end counts."""
+    order = replace(ORDER, approved_by=("ann (U0ANN)",), needs=2)
+    assert order.has_approved("bob (U0BOB) (U0ANN)")
+    assert not order.has_approved("ann (U0BOB)")
+    assert not order.has_approved("U0ANN (U0BOB)")
+    assert replace(ORDER, approved_by=("ann",)).has_approved("ann")
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

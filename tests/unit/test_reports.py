@@ -23,7 +23,7 @@ from governor.adapters.duckdb.reporting import Reporting
 from governor.cli.showback import as_csv
 from governor.core.bulletins import plan
 from governor.core.errors import TransientError
-from governor.core.periods import Calendar, Every, Period
+from governor.core.periods import Every, Period
 from governor.core.report_text import headline, notice_of_report, picture_of_report, sections
 from governor.core.reports import (
     MAX_VALUES,
@@ -378,7 +378,7 @@ def test_a_report_in_slack_fits(site: Site) -> None:
     )
     message = root(one(notice_of_report(long, DAILY, "report-x")))
     message_of({"text": message.text, "blocks": message.blocks})
-    assert "more sections: governor report show" in json.dumps(message.blocks)
+    assert "more sections: see its page" in json.dumps(message.blocks)
 
 
 def test_a_report_is_no_alert_in_words(site: Site) -> None:
@@ -426,11 +426,6 @@ def test_reports_share_no_message(site: Site) -> None:
     assert [step.storm for step in plan(owed, threads, Grouping(), site.clock.now).steps] == [
         False
     ] * 3
-
-
-def test_budgets_and_reports_have_the_same_days() -> None:
-    """One owner of what a local day is."""
-    assert DAILY.calendar == Calendar(Every.DAY, "UTC")
 
 
 # ---------------------------------------------------------------------------------- showback

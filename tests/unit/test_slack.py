@@ -22,7 +22,7 @@ from slack_sdk import WebClient
 from governor.actions.log import Log
 from governor.actions.slack import bot as bot_module
 from governor.actions.slack.bot import REPLACES, SlackBot
-from governor.actions.slack.connection import PASSING, unreachable
+from governor.actions.slack.connection import PASSING, Client, granted, unreachable
 from governor.actions.slack.message import compose, shown
 from governor.actions.slack.webhook import SlackWebhook
 from governor.core.errors import GovernorError, PermanentError, TransientError
@@ -142,9 +142,10 @@ def test_a_message_says_what_people_need(slack: SlackStandIn, bot: SlackBot) -> 
 
 def test_check_says_who_we_are(slack: SlackStandIn, bot: SlackBot) -> None:
     """The start asks Slack for the bot's name, and a wrong token is told apart there."""
-    assert bot.check() == "governor in Stand-in"
+    client = Client(token=TOKEN, base_url=slack.base_url, timeout_s=5)
+    assert granted(client) == ("governor in Stand-in", slack.scopes)
     with pytest.raises(PermanentError, match=r"invalid_auth; set slack\.bot_token"):
-        bot_at(slack, token="xoxb-other").check()
+        granted(Client(token="xoxb-other", base_url=slack.base_url, timeout_s=5))
 
 
 @pytest.mark.parametrize(

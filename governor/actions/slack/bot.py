@@ -70,11 +70,6 @@ class SlackBot:
     def __repr__(self) -> str:
         return f"SlackBot(channel={self._channel!r})"
 
-    def check(self) -> str:
-        """Ask Slack who we are; return `bot in team`, raise as `tell` does."""
-        reply = call(self._client.auth_test, self._client.host)
-        return f"{_text(reply, 'user')} in {_text(reply, 'team')}"
-
     def answer(self, press: Press, text: str) -> None:
         """Say something to whoever pressed a button, and to them alone; raise as `tell` does."""
         call(

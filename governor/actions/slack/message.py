@@ -14,14 +14,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from governor.actions import words
+from governor.actions.words import MAX_WORD
 from governor.core.notifications import Notice
 
 MAX_HEADER: Final = 150
 MAX_TEXT: Final = 3_500
 """Characters of the plain text; `chat.update` refuses more than 4,000."""
 MAX_SUMMARY: Final = 1_500
-MAX_WORD: Final = 150
-"""Characters of a name, an amount, a value of a dimension."""
 MAX_WHY: Final = 800
 """Characters of what is said of how it came about."""
 MAX_LINE: Final = 200
@@ -34,7 +33,6 @@ MAX_REPORT: Final = 9_000
 """Characters of the sections of a report."""
 MAX_SECTIONS: Final = 40
 MAX_LINK: Final = 1_000
-MAX_PERCENT: Final = Decimal(999_999)
 BAR_CELLS: Final = 20
 
 _QUOTE: Final = "\N{MODIFIER LETTER GRAVE ACCENT}"
@@ -107,7 +105,7 @@ def _report(notice: Notice) -> Message:
             blocks.append(block)
         else:
             left_out += bool(section)
-    rest = f"; {left_out} more sections: governor report show" if left_out else ""
+    rest = f"; {left_out} more sections: see its page" if left_out else ""
     blocks.append({"type": "context", "elements": [marked(f"made {date(notice.at)}{rest}")]})
     text = "\n".join([header, notice.summary, notice.why or ""])
     return Message(text=shown(text, MAX_TEXT), blocks=blocks)
@@ -143,20 +141,12 @@ def _spent(notice: Notice) -> str:
     if notice.percent is None:
         return f"*{value}*, told from {limit} on"
     amounts = f"*{value}* of {limit}"
-    return f"`{_bar(notice.percent)}`  *{_percent(notice.percent)}*\n{amounts}"
+    return f"`{_bar(notice.percent)}`  *{words.percent_text(notice.percent)}*\n{amounts}"
 
 
 def _bar(percent: Decimal) -> str:
     cells = int(max(Decimal(0), min(percent, Decimal(100))) * BAR_CELLS / 100)
     return "█" * cells + "░" * (BAR_CELLS - cells)
-
-
-def _percent(percent: Decimal) -> str:
-    """Write a share, rounded down: 99.96 is not 100%."""
-    if percent > MAX_PERCENT:
-        return f"over {MAX_PERCENT:,}%"
-    tenths = int(max(Decimal(0), percent) * 10)
-    return f"{tenths // 10:,}.{tenths % 10}%" if tenths % 10 else f"{tenths // 10:,}%"
 
 
 def _fields(notice: Notice) -> list[Block]:
@@ -198,7 +188,7 @@ def _text(notice: Notice, remark: str | None) -> str:
         lines.append(notice.why[:MAX_WHY])
     if notice.limit:
         named = (f"{name} = {value[:MAX_WORD]}" for name, value in notice.group[:MAX_LINES])
-        lines.append(f"{_amounts(notice)}, for {', '.join(named) or 'everything'}")
+        lines.append(f"{words.amounts(notice)}, for {', '.join(named) or 'everything'}")
         if notice.period:
             lines.append(f"Period {notice.period[:MAX_WORD]}, ends {_utc(notice.period_end)}.")
     lines.append(
@@ -209,14 +199,6 @@ def _text(notice: Notice, remark: str | None) -> str:
     if notice.throttles:
         lines += ["Slowed down now:", *(line[:MAX_LINE] for line in notice.throttles[:MAX_LINES])]
     return shown("\n".join(lines), MAX_TEXT)
-
-
-def _amounts(notice: Notice) -> str:
-    """Write what an alert came to and what that is compared with."""
-    value, limit = notice.value[:MAX_WORD], notice.limit[:MAX_WORD]
-    if notice.percent is None:
-        return f"{value} (told from {limit} on)"
-    return f"{value} of {limit} ({_percent(notice.percent)})"
 
 
 def plain(text: str, limit: int) -> Block:

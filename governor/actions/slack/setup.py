@@ -13,9 +13,9 @@ from governor.core.errors import GovernorError
 SCOPES: Final[Mapping[str, str]] = {
     "chat:write": "post, and edit what was posted",
     "channels:history": "look whether a message is there before it is posted again",
-    "groups:history": "the same, in private channels",
+    "groups:history": "look for messages in private channels",
     "channels:read": "check channels in `governor slack setup`",
-    "groups:read": "the same, of private ones",
+    "groups:read": "check private channels in `governor slack setup`",
     "files:write": "put charts and reports below messages",
 }
 NEEDED: Final = ("chat:write",)
@@ -25,12 +25,16 @@ TEST_TEXT: Final = "governor can post here. Nothing is wrong: somebody tried it 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at; `advice` is what to do where it is not right."""
+    """One thing that was looked at; `advice` is what to do where it is not right.
+
+    Without what is not `needed` it works, and worse.
+    """
 
     what: str
     right: bool
     found: str
     advice: str = ""
+    needed: bool = True
 
 
 def manifest(request_url: str | None) -> dict[str, Any]:
@@ -66,9 +70,9 @@ def checks(
     yield Check("bot token", right=True, found=who)
     for scope, use in SCOPES.items():
         there = scope in scopes
-        grave = "needed" if scope in NEEDED else "not needed, but it is better to have it"
-        advice = "" if there else f"it is to {use}; {grave}: give it to the app, install it again"
-        yield Check(f"scope {scope}", there, "granted" if there else "missing", advice)
+        advice = "" if there else f"to {use}, give it to the app and install that again"
+        found = "granted" if there else "missing"
+        yield Check(f"scope {scope}", there, found, advice, needed=scope in NEEDED)
     for channel in channels:
         yield _channel(client, channel, readable="channels:read" in scopes)
         if send:

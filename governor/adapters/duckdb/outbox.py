@@ -13,7 +13,7 @@ import pyarrow as pa
 from governor.adapters.duckdb import rows
 from governor.adapters.duckdb.file import registered
 from governor.adapters.duckdb.store import Store
-from governor.core.bulletins import STORM_SPAN, Bulletin, News, Owed, Step, Thread
+from governor.core.bulletins import ALONE, STORM_SPAN, Bulletin, News, Owed, Step, Thread
 from governor.core.notifications import Notice
 from governor.core.rules.shared import Level
 
@@ -99,7 +99,8 @@ UPDATE threads SET
 WHERE {_THIS}
 """  # noqa: S608
 _NOT_WITH: Final = f"""
-SELECT message FROM messages WHERE {_BEHIND} AND NOT "over"
+SELECT message FROM messages WHERE {_BEHIND}
+AND (NOT "over" OR starts_with(together, '{ALONE}'))
 AND message NOT IN (SELECT message FROM messages WHERE receiver = $fallback)
 """  # noqa: S608
 _HANDED_OVER: Final = f"""
@@ -185,7 +186,7 @@ class Outbox:
             run(_NOT_TOLD, given)
 
     def hand_over(self, receiver: str, fallback: str, now: datetime) -> int:
-        """Have another receiver told of what lasts and one is behind with; return how much it is.
+        """Have another told of what lasts, and reports, that one is behind with; return how much.
 
         It hears how each of those goes on, too.
         """

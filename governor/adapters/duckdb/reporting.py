@@ -18,6 +18,7 @@ from governor.core.periods import Calendar, Every, Period, whole_hours
 from governor.core.reports import (
     BY,
     EXPLAINED,
+    MAX_LISTED,
     MAX_VALUES,
     Acted,
     Amount,
@@ -32,8 +33,6 @@ from governor.core.rules.ratio import Against, Ratio
 from governor.core.rules.units import Measure
 from governor.core.scopes import Scope
 
-MAX_LISTED: Final = 20
-"""Rules that are named of what rules did."""
 MAX_SHOWBACK: Final = 200_000
 """Rows of a showback."""
 _MICROSECOND: Final = timedelta(microseconds=1)

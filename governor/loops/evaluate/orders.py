@@ -1,6 +1,6 @@
 """Orders: what people ask of evaluation, and what governor has told of itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -81,6 +81,15 @@ class Orders:
         draft.audit.append(audit)
         self._keeping.commit(draft)
         return found
+
+    def seen(self, alerts: Iterable[Alert]) -> dict[str, str]:
+        """Return by alert who has seen it as it is, and until when that holds."""
+        now, acks = self._now(), self._keeping.docket.acks
+        return {
+            name: f"{ack.text}, until {ack.until:%Y-%m-%d %H:%M} UTC"
+            for alert in alerts
+            if (ack := acks.get(name := alert.key.id)) and alert.is_open and ack.holds(alert, now)
+        }
 
     def silence(self, silence: Silence, audit: AuditRow) -> None:
         """Hold back alerts from now on; one with the id of another takes its place."""
