@@ -48,7 +48,8 @@ format: $(READY)  ## put the code in its format
 lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/python -m piptools compile --quiet --upgrade --generate-hashes --allow-unsafe \
 		--strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host \
-		--no-emit-find-links --extra demo --extra dev --extra charts --output-file requirements.lock \
+		--no-emit-find-links --extra demo --extra dev --extra charts --extra redis --extra tokens \
+		--output-file requirements.lock \
 		pyproject.toml
 
 clean:  ## remove what can be made again

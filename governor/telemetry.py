@@ -143,6 +143,29 @@ DIRECTIVES_WAITING: Final = Gauge(
     "Directives that are stored and not yet acknowledged by Kafka.",
     registry=REGISTRY,
 )
+EVENT_DELAY: Final = Gauge(
+    "governor_event_delay_p99_seconds",
+    "How old events are when they are stored, 99 in 100 at most; of the last minutes.",
+    registry=REGISTRY,
+)
+DIRECTIVE_DELAY: Final = Histogram(
+    "governor_event_to_directive_seconds",
+    "From the newest event that brought a directive about to Kafka's having the directive.",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300),
+    registry=REGISTRY,
+)
+OVERSHOOT: Final = Gauge(
+    "governor_overshoot_usd",
+    "What those who are acted on spent past the threshold of the rule, in all, for graphs.",
+    ["rule"],
+    registry=REGISTRY,
+)
+DIRECTIVES_ACTING: Final = Gauge(
+    "governor_directives_acting",
+    "Directives by how they stand: acting, waiting for approval, shadow.",
+    ["state"],
+    registry=REGISTRY,
+)
 TOTALS_DRIFTED: Final = Counter(
     "governor_totals_drifted",
     "Totals in memory that the hourly audit found to differ from the store.",
@@ -166,7 +189,7 @@ GATE_REGISTRY: Final = CollectorRegistry()
 
 GATE_DECISIONS: Final = Counter(
     "governor_gate_decisions",
-    "Decisions: allow where no directive holds, else throttle_allowed or throttle_refused.",
+    "Decisions: allow, throttle_allowed, throttle_refused, downgrade or block.",
     ["decision"],
     registry=GATE_REGISTRY,
 )
@@ -190,6 +213,28 @@ GATE_LEASE_AGE: Final = Gauge(
     registry=GATE_REGISTRY,
 )
 GATE_LEASE_AGE.set(math.nan)
+GATE_DELAY: Final = Histogram(
+    "governor_gate_event_to_gate_seconds",
+    "From the newest event that brought a directive about to the gate's obeying it.",
+    buckets=(0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300),
+    registry=GATE_REGISTRY,
+)
+GATE_SHADOW: Final = Counter(
+    "governor_gate_shadow_refused",
+    "Requests that rules in shadow mode would have refused or downgraded, by rule.",
+    ["rule"],
+    registry=GATE_REGISTRY,
+)
+GATE_IDENTITY_FAILURES: Final = Counter(
+    "governor_gate_identity_failures",
+    "Requests without a good token, where one is asked for.",
+    registry=GATE_REGISTRY,
+)
+GATE_SHARED_ERRORS: Final = Counter(
+    "governor_gate_shared_errors",
+    "Decisions for which the shared rates could not be asked; its own rates counted instead.",
+    registry=GATE_REGISTRY,
+)
 GATE_BUCKETS: Final = Gauge(
     "governor_gate_buckets", "Token buckets in memory.", registry=GATE_REGISTRY
 )

@@ -73,7 +73,7 @@ def _payload(notice: Notice) -> dict[str, Any]:
             "period": notice.period,
             "why": (notice.why or "")[:MAX_DETAIL],
             "history": list(notice.history[-MAX_LINES:]),
-            "slowed down": list(notice.throttles[:MAX_LINES]),
+            "enforcement": list(notice.throttles[:MAX_LINES]),
             **{name: value[:MAX_DETAIL] for name, value in notice.group},
         },
     }

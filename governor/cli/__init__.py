@@ -11,6 +11,7 @@ from governor.cli import (
     config,
     demo,
     detect,
+    enforce,
     forecast,
     gate,
     prices,
@@ -65,6 +66,7 @@ app.add_typer(report.app, name="report")
 app.add_typer(silences.app, name="silences")
 app.add_typer(slack.app, name="slack")
 app.add_typer(throttles.app, name="throttles")
+app.add_typer(enforce.app, name="enforce")
 app.add_typer(config.app, name="config")
 
 

@@ -195,13 +195,14 @@ def _print(
         cost = f"; {amount_text(Measure.COST, past)} were used in this time" if past else ""
         ended = f"{throttle.ended:%Y-%m-%d %H:%M}" if throttle.ended else "after the end"
         console.print(
-            f"throttle {throttle.action} of {throttle.rule} on {scope or 'all'}:"
-            f" {throttle.began:%Y-%m-%d %H:%M} to {ended}{cost}",
+            f"{'shadow ' if throttle.shadow else ''}{throttle.action} ({throttle.does}) of"
+            f" {throttle.rule} on {scope or 'all'}: {throttle.began:%Y-%m-%d %H:%M}"
+            f" to {ended}{cost}",
             markup=False,
         )
     avoided = sum(throttle.past_nano or 0 for throttle in found.throttles)
     console.print(
-        f"{found.posts:,} messages posted and {found.updates:,} edits; throttles would have avoided"
+        f"{found.posts:,} messages posted and {found.updates:,} edits; actions would have avoided"
         f" at most {amount_text(Measure.COST, avoided)}"
     )
 

@@ -1,13 +1,18 @@
 """`governor gate`: answers gateways whether a request may run."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import SecretStr
 
 from governor import daemon, telemetry
 from governor.cli.options import ConfigFile
-from governor.gate.serve import serve
+from governor.core.errors import ConfigError
+from governor.gate.identity import TokenOptions
+from governor.gate.serve import Options, serve
 from governor.settings import load
+from governor.settings.gate import Gate
 
 
 def gate(
@@ -35,4 +40,32 @@ def gate(
         topic=settings.directives.topic,
         host=settings.gate.host if host is None else host,
         port=settings.gate.port if port is None else port,
+        options=_options(settings.gate),
     )
+
+
+def _options(gate: Gate) -> Options:
+    """Return whom the gate believes, secrets unwrapped for it alone."""
+    secret, file = _bare(gate.token_key), gate.token_key_file
+    tokens = None
+    if gate.token_claims:
+        tokens = TokenOptions(
+            header=gate.token_header,
+            claims=gate.token_claims,
+            secret=secret,
+            public=_text_of(file) if file else None,
+            issuer=gate.token_issuer,
+            audience=gate.token_audience,
+        )
+    return Options(gate.headers, tokens, _bare(gate.caller_token), _bare(gate.redis_url))
+
+
+def _bare(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"gate.token_key_file: {file} cannot be read: {error}") from None

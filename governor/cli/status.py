@@ -73,8 +73,24 @@ def _show(found: Any) -> None:
     table.add_section()
     table.add_row("all", "", "", "", *(_cell(found["totals"][name]) for name in _COLUMNS[4:]))
     console.print(table)
+    for line in _enforcement(found.get("enforcement", {})):
+        console.print(line, markup=False)
     for trouble in found["troubles"]:
         console.print(f"not ready: {trouble}", markup=False)
+
+
+def _enforcement(found: Any) -> list[str]:
+    """Say how late and how dear enforcement was of late, where it was."""
+    lines = [
+        f"{name.removesuffix('_s').replace('_', ' ')}: p50 {parts['p50']:.2f} s, p99"
+        f" {parts['p99']:.2f} s"
+        for name, parts in found.get("delays", {}).items()
+        if parts["p99"] is not None
+    ]
+    return lines + [
+        f"{row['rule']}: {row['past_usd']} USD past its threshold"
+        for row in found.get("overshoot", ())
+    ]
 
 
 def _cell(value: Any) -> str:

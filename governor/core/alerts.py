@@ -141,7 +141,9 @@ class Transition:
 Steps = tuple[Alert | None, tuple[Transition, ...]]
 
 
-def step(alert: Alert | None, key: AlertKey, seen: Seen, rule: Rule, now: datetime) -> Steps:
+def step(
+    alert: Alert | None, key: AlertKey, seen: Seen, rule: Rule, now: datetime, *, lead: int = 0
+) -> Steps:
     """Judge a group of a rule in an open period; return its state and what became of it.
 
     An alert fires once its amount has reached a threshold for `rule.hold`, and rises with every
@@ -155,7 +157,7 @@ def step(alert: Alert | None, key: AlertKey, seen: Seen, rule: Rule, now: dateti
     lines: list[Transition] = []
     if alert:
         alert, lines = _renewed(alert, seen, rule, now)
-    crossed = _crossed(alert, seen, rule, policy)
+    crossed = _crossed(alert, seen, rule, policy, lead)
     if alert is None or not alert.is_open:
         if not crossed:
             return alert, tuple(lines)
@@ -181,12 +183,13 @@ def _policy(seen: Seen, rule: Rule) -> Unknown | None:
     return policies.get(seen) if isinstance(seen, Health) else None
 
 
-def _crossed(alert: Alert | None, seen: Seen, rule: Rule, policy: Unknown | None) -> int:
-    """Return how many thresholds hold now."""
+def _crossed(alert: Alert | None, seen: Seen, rule: Rule, policy: Unknown | None, lead: int) -> int:
+    """Return how many thresholds hold now; one that was reached early is not lost again."""
     if isinstance(seen, Health):
         return len(rule.thresholds) if policy is Unknown.FIRE else 0
-    held = alert.crossed if alert and alert.is_open and not rule.latched else 0
-    return rule.crossed(seen, held)
+    falls = not rule.latched or rule.acts_early
+    held = alert.crossed if alert and alert.is_open and falls else 0
+    return rule.crossed(seen, held, lead)
 
 
 def _renewed(alert: Alert, seen: Seen, rule: Rule, now: datetime) -> tuple[Alert, list[Transition]]:

@@ -60,7 +60,7 @@ class Book:
         self.rule = rule
         self.measure = _POSITION[rule.measure]
         self.calendar = calendar
-        self.first = rule.thresholds[0].amount
+        self.first = rule.thresholds[0].near
         self.rows: dict[Key, int] = {}
         self.groups: list[Key] = []
         self.periods: dict[datetime, Cells] = {}
@@ -105,7 +105,7 @@ class Book:
     def renew(self, rule: Budget) -> None:
         """Let other amounts of the same rule be in force; all groups are to be judged by them."""
         self.rule = rule
-        self.first = rule.thresholds[0].amount
+        self.first = rule.thresholds[0].near
 
     def forget(self, start: datetime) -> None:
         """Drop the periods before the one that starts then, and groups without any left."""
@@ -149,9 +149,12 @@ class Total:
     def mark(self, period: Period, crossed: int) -> None:
         """Ask to be judged again when the threshold after the first `crossed` ones is reached."""
         thresholds = self.rule.thresholds
-        following = thresholds[crossed].amount if crossed < len(thresholds) else NEVER
         cells = self.book.cells(period.start)
-        cells.put(self.row, cells.amounts[self.row], following)
+        amount, following = cells.amounts[self.row], NEVER
+        if crossed < len(thresholds):
+            after = thresholds[crossed]
+            following = after.near if amount < after.near else after.amount
+        cells.put(self.row, amount, following)
 
 
 WIDE: Final = 2**63 - 1

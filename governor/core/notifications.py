@@ -36,7 +36,7 @@ class Notice:
     common share a message where a receiver takes several in one; `weight` is what is at stake, in
     nano-dollars, 0 where that is not money. `acked` is who has seen it, and until `quiet_until` it
     is not repeated. `later` are receivers that are told after so many seconds, if it still lasts
-    and nobody has seen it.
+    and nobody has seen it. `waiting` counts what is to be done and waits for approval.
     """
 
     message: str
@@ -69,6 +69,7 @@ class Notice:
     acked: str | None = None
     quiet_until: datetime | None = None
     later: tuple[tuple[str, int], ...] = ()
+    waiting: int = 0
 
 
 def notice_of(
@@ -79,6 +80,7 @@ def notice_of(
     throttles: tuple[str, ...],
     now: datetime,
     ack: Ack | None = None,
+    waiting: int = 0,
 ) -> Notice:
     """Return what to say of an alert that fired, in the words of its rule."""
     value = rule.text(alert.amount)
@@ -125,6 +127,7 @@ def notice_of(
         weight=alert.amount if rule.unit is Unit.COST else 0,
         acked=ack.text if ack else None,
         quiet_until=ack.until if ack else None,
+        waiting=waiting,
     )
 
 
@@ -163,6 +166,20 @@ def overflow_notice(rule: Rule, full: int, now: datetime, *, revision: int = 1) 
         owner=rule.owner,
         summary=f"{most}; {full:,} more groups fire and are left out, those with the least.",
         resolved=None if full else "there is room again",
+    )
+
+
+def radius_notice(rule: Rule, waiting: int, now: datetime, *, revision: int = 1) -> Notice:
+    """Return what to say where a rule would act on more than it may, and waits for approval."""
+    return replace(
+        rejection_notice(f"radius-{rule.id}", f"{rule.id}: stopped at its limit", "", now),
+        message=f"radius-{rule.id}",
+        revision=revision,
+        owner=rule.owner,
+        rule=rule.id,
+        summary=f"It would act on {waiting:,} more than max_affected allows. They are left alone"
+        f" until somebody approves: governor throttles approve --rule {rule.id}",
+        resolved=None if waiting else "nothing waits any more",
     )
 
 

@@ -7,7 +7,9 @@ from datetime import datetime
 
 from governor.core.alerts import Alert, AlertKey, Ending, Health, Seen, end, step
 from governor.core.books import Total
-from governor.core.docket import Docket, Draft
+from governor.core.docket import Docket
+from governor.core.draft import Draft
+from governor.core.early import Lead, no_lead
 from governor.core.gauges.shared import Readings
 from governor.core.rules.absence import Absence
 from governor.core.rules.shared import Rule, Unknown
@@ -26,11 +28,12 @@ def judge(
     seen: Seen,
     now: datetime,
     why: Why,
+    lead: int = 0,
 ) -> Alert | None:
     """Judge one group of a rule by what was found of it; return how its alert stands."""
     key = AlertKey(rule.id, group, rule.period(now))
     before = docket.alerts.get(key)
-    after, lines = step(before, key, seen, rule, now)
+    after, lines = step(before, key, seen, rule, now, lead=lead)
     if after is None:
         return None
     if after.is_open and after.revision != (before.revision if before else 0):
@@ -49,19 +52,25 @@ def unexplained(rule: Rule, group: Key) -> str | None:  # noqa: ARG001  # it is 
 
 
 def judge_totals(
-    draft: Draft, docket: Docket, totals: Iterable[Total], now: datetime, why: Why
+    draft: Draft,
+    docket: Docket,
+    totals: Iterable[Total],
+    now: datetime,
+    why: Why,
+    lead_of: Lead = no_lead,
 ) -> int:
     """Judge totals of budgets; return how many had no room, for want of `max_alerts`."""
     full = 0
     for total in _greatest_first(totals, now):
         rule, period = total.rule, total.rule.calendar.period(now)
         amount = total.amount(period)
+        lead = lead_of(rule, total.group, amount, now) if rule.acts_early else 0
         known = AlertKey(rule.id, total.group, period) in docket.alerts
-        if not known and rule.crossed(amount) and draft.opened(rule.id) >= rule.max_alerts:
+        if not known and rule.crossed(amount, 0, lead) and draft.opened(rule.id) >= rule.max_alerts:
             draft.marks.append((total, period, len(rule.thresholds)))
             full += 1
             continue
-        after = judge(draft, docket, rule, total.group, amount, now, why)
+        after = judge(draft, docket, rule, total.group, amount, now, why, lead)
         draft.marks.append((total, period, after.crossed if after and after.is_open else 0))
     return full
 

@@ -97,7 +97,7 @@ def run(
                 follow_events=follow_events,
             )
             pricing = pricing_of(settings, catalogue, (book, tariffs), store, state, judging, now)
-            judges = Judges([judging.evaluate, pricing])
+            judges = Judges([judging.lateness, judging.evaluate, pricing])
             ingest = ingest_of(settings, connection, store, clock, wall, judge=judges)
             acting = Acting(settings, connection, judging, pricing, state, ingest, now=now)
         if acting:
@@ -163,6 +163,7 @@ def _pages(ingest: Ingest, watch: Watch, store: Store, acting: Acting) -> Pages:
             "ready": not unready(),
             "troubles": troubles(),
             "totals": asdict(_totals(store)),
+            "enforcement": acting.enforcement,
             "partitions": [
                 {
                     "topic": place.topic,

@@ -25,6 +25,7 @@ from governor.adapters.kafka.directives import (
 from governor.core.decisions import AuditRow
 from governor.daemon import answers, explaining
 from governor.daemon.drawing import Behind, Drawing
+from governor.daemon.enforcing import Enforcing
 from governor.daemon.hearing import Hearing
 from governor.daemon.judging import Judging
 from governor.daemon.looking import Looking
@@ -45,6 +46,9 @@ from governor.loops.rerate import Rerate
 from governor.settings import Settings
 
 JOIN_TIMEOUT_S: Final = 3.0
+HOLDS_NOT: Final = "no throttle {!r} holds"
+WAITS_NOT: Final = "no throttle {!r} waits for approval"
+ON_ALREADY: Final = "enforcement is on already"
 
 _log = structlog.get_logger()
 
@@ -81,6 +85,7 @@ class Acting:
             give_up=ingest.fail,
             now=now,
             lease=settings.directives.lease,
+            published=judging.lateness.published,
         )
         self._reload = Reload(
             digest=judging.digest,
@@ -128,6 +133,9 @@ class Acting:
         self._telling.check(judging.evaluate.routing)
         self._telling.use(judging.evaluate.routing)
         self._raising = Raising(lambda: judging.evaluate, now, self._audit)
+        self._enforcing = Enforcing(
+            lambda: judging.evaluate, now, self._audit, judging.lateness.shown
+        )
         self._quieting = Quieting(lambda: judging.evaluate, now, self._audit)
         numbers = Numbers(state.store, ingest.ask)
         reports = Reports(
@@ -206,6 +214,13 @@ class Acting:
         found = [loop.trouble for loop in loops]
         return [*(trouble for trouble in found if trouble), *self._telling.troubles]
 
+    @property
+    def enforcement(self) -> dict[str, Any]:
+        """How late and how dear enforcement is, as it was some seconds ago."""
+        evaluate = self._judging.evaluate
+        overshoot = answers.overshoot_rows(evaluate.overshoot)
+        return {"delays": self._judging.lateness.shown(), "overshoot": overshoot}
+
     def _broken(self, receiver: str, outbox: Outbox) -> Broken:
         return Broken(
             receiver,
@@ -246,10 +261,8 @@ class Acting:
     def _orders(self) -> Orders:
         listed = {
             "/v1/alerts": ("alerts.list", self._alerts),
-            "/v1/throttles": ("throttles.list", self._throttles),
             "/v1/rules": ("rules.list", self._rules),
         }
-        release = "/v1/throttles/<id>/release"
         return Orders(
             [
                 *(
@@ -258,7 +271,6 @@ class Acting:
                 ),
                 Route("GET", "/v1/explain", self._explained),
                 *self._looks(),
-                Route("POST", release, self._release, "no throttle {!r} holds"),
                 Route("POST", "/v1/rules/reload", self._reloaded),
                 Route("POST", "/v1/prices/rerate", self._rerated),
                 Route("GET", "/v1/prices/rerate/<run>", self._progress, "no run {!r} is known"),
@@ -280,9 +292,17 @@ class Acting:
         def ordered(carry_out: Callable[[Call], Any]) -> Callable[[Call], Any]:
             return lambda call: self._ingest.ask(lambda: carry_out(call))
 
-        quiet, open_ = self._quieting, "no alert {!r} is open"
+        act, quiet, open_ = self._enforcing, self._quieting, "no alert {!r} is open"
         waits = "no raise {!r} waits for approval"
         return [
+            Route("GET", "/v1/throttles", asked("throttles.list", act.listed)),
+            Route("POST", "/v1/throttles/<id>/release", ordered(act.release), HOLDS_NOT),
+            Route("POST", "/v1/throttles/<id>/approve", ordered(act.approve), WAITS_NOT),
+            Route("POST", "/v1/rules/<rule>/approve", ordered(act.approve_all)),
+            Route("POST", "/v1/allow", ordered(act.allow)),
+            Route("GET", "/v1/enforcement", asked("enforcement.status", act.status)),
+            Route("POST", "/v1/enforcement/off", ordered(act.off)),
+            Route("POST", "/v1/enforcement/on", ordered(act.on), ON_ALREADY),
             Route("POST", "/v1/alerts/<id>/ack", ordered(quiet.ack), open_),
             Route("POST", "/v1/alerts/<id>/snooze", ordered(quiet.snooze), open_),
             Route("POST", "/v1/alerts/<id>/unack", ordered(quiet.unack), open_),
@@ -327,12 +347,6 @@ class Acting:
         )
         return self._ingest.ask(answer)
 
-    def _release(self, call: Call) -> Any:
-        (name,) = call.names
-        row = self._audit(call.caller, "throttles.release", name, "")
-        done = self._ingest.ask(lambda: self._judging.evaluate.release(name, row))
-        return answers.throttle_row(done) if done else None
-
     def _reloaded(self, call: Call) -> Any:
         self._apply(call.caller)
         self._reload.trouble = None
@@ -358,9 +372,6 @@ class Acting:
         evaluate = self._judging.evaluate
         recent = self._state.recent_alerts(answers.MAX_LISTED)
         return answers.alert_rows(recent, evaluate.alerts, evaluate.rules, evaluate.seen(recent))
-
-    def _throttles(self) -> list[dict[str, Any]]:
-        return [answers.throttle_row(each) for each in self._judging.evaluate.directives]
 
     def _rules(self) -> list[dict[str, Any]]:
         return [answers.rule_row(rule) for rule in self._judging.evaluate.rules.values()]

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from decimal import Decimal
 from typing import Any, Final
 
 from governor.core.alerts import Alert
-from governor.core.directives import Directive, WireCondition
+from governor.core.directives import Directive, Effect, WireCondition
 from governor.core.errors import ConfigError
+from governor.core.overshoot import Overshoot
 from governor.core.periods import ALWAYS
 from governor.core.rerating import total
 from governor.core.rules.shared import Rule
@@ -49,7 +51,9 @@ def throttle_row(directive: Directive) -> dict[str, Any]:
         "id": directive.id,
         "effect": directive.effect.value,
         "rule": directive.rule,
-        "rate": f"{directive.rate_requests} in {directive.rate_span_s} s",
+        "state": _state(directive),
+        "action": directive.action,
+        "does": directive.deed,
         "each": directive.each,
         "fail": directive.fail.value,
         "reason": directive.reason,
@@ -57,10 +61,34 @@ def throttle_row(directive: Directive) -> dict[str, Any]:
         "version": directive.version,
         "issued_at": directive.issued_at,
         "until": directive.until,
+        "starts_at": directive.starts_at,
+        "waits": directive.waits,
+        "approved_by": directive.approved_by,
         "released_by": directive.released_by,
         "alert": directive.alert,
         "evidence": directive.evidence,
     }
+
+
+def _state(directive: Directive) -> str:
+    if directive.effect is Effect.RELEASE:
+        return "released"
+    if directive.waits:
+        return "waiting"
+    return "shadow" if directive.shadow else "holding"
+
+
+def overshoot_rows(overshoots: Iterable[Overshoot]) -> list[dict[str, Any]]:
+    """Return what was spent past the thresholds of rules that act, as rows."""
+    return [
+        {
+            "rule": each.rule,
+            "groups": each.groups,
+            "past_usd": str(Decimal(each.past_nano).scaleb(-9)),
+            "worst_usd": str(Decimal(each.worst_nano).scaleb(-9)),
+        }
+        for each in overshoots
+    ]
 
 
 def rerate_row(progress: Progress) -> dict[str, Any]:

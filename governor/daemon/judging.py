@@ -2,7 +2,7 @@
 
 import queue
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from governor.core.batches import Batch, Stored
 from governor.core.decisions import AuditRow
 from governor.core.directives import Directive
 from governor.core.errors import ConfigError
+from governor.daemon.lateness import Lateness
 from governor.daemon.refusals import RULES, Refusals
 from governor.loops.evaluate import Evaluate
 from governor.loops.ingest import Judge
@@ -73,7 +74,9 @@ class Judging:
         now: Callable[[], datetime],
         complete: Callable[[], datetime | None] | None,
         follow_events: bool,
+        stale_after: timedelta,
     ) -> None:
+        self.lateness = Lateness(now)
         self._path = rules
         self._keep_at = keep_at
         self.issued: queue.SimpleQueue[Sequence[Directive]] = queue.SimpleQueue()
@@ -89,6 +92,8 @@ class Judging:
             follow_events=follow_events,
             receivers=receivers,
             publish=self.issued.put,
+            stale_after=stale_after,
+            lag_s=self.lateness.lag_s,
         )
         self.refusals = Refusals(RULES, state, tell=self.evaluate.tell, now=now)
 

@@ -188,4 +188,5 @@ def judging_of(
         now=now,
         complete=complete,
         follow_events=follow_events,
+        stale_after=settings.directives.stale_after,
     )

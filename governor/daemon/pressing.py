@@ -83,7 +83,9 @@ class Pressing:
         return said
 
     def _approved(self, press: Press, caller: Caller) -> str:
-        """Approve the raises that a message is about."""
+        """Approve the raises that a message is about, or what its alerts wait for."""
+        if alerts := self._alerts(press):
+            return self._let_begin(alerts, caller)
         episodes = self._outbox.episodes(press.thread)
         done = [
             order
@@ -144,10 +146,18 @@ class Pressing:
         wanted = {alert.key.id for alert in alerts}
         released = 0
         for directive in self._evaluate().directives:
-            if directive.alert in wanted and directive.effect == "throttle":
+            if directive.alert in wanted and directive.acts:
                 row = self._audit(caller, "throttles.release", directive.id, "", None)
                 released += self._evaluate().release(directive.id, row) is not None
         return f"Released {released:,} for the rest of their period." if released else OVER
+
+    def _let_begin(self, alerts: Sequence[Alert], caller: Caller) -> str:
+        wanted = {alert.key.id for alert in alerts}
+        evaluate = self._evaluate()
+        waiting = [d.id for d in evaluate.directives if d.alert in wanted and d.waits]
+        row = self._audit(caller, "throttles.approve", ", ".join(waiting)[:200], "", None)
+        done = evaluate.approve(waiting, row)
+        return f"Approved: {len(done):,} begin." if done else OVER
 
     def _kind(self, alert: Alert) -> str | None:
         rule = self._evaluate().rules.get(alert.key.rule)

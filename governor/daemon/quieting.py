@@ -65,12 +65,12 @@ class Quieting:
         if len([each for each in evaluate.silences.values() if each.until > now]) >= MAX_SILENCES:
             raise ConfigError(f"there are {MAX_SILENCES:,} silences already; end some")
         match = _match(call.fields, {name for r in evaluate.rules.values() for name in r.labels})
-        span = _span(call.fields.get("for"), None)
+        span = spanned(call.fields.get("for"), None)
         silence = Silence(
             match=Scope(tuple(Condition(n, frozenset([v])) for n, v in match.items())),
             since=now,
             until=now + span,
-            reason=_note(call, "reason"),
+            reason=noted(call, "reason"),
             by=call.caller.who,
             id=secrets.token_hex(4),
         )
@@ -91,8 +91,8 @@ class Quieting:
 
     def _noted(self, call: Call, action: str, usual: timedelta | None) -> dict[str, Any] | None:
         (name,) = call.names
-        until = self._now() + _span(call.fields.get("for"), usual)
-        note = _note(call, "note")
+        until = self._now() + spanned(call.fields.get("for"), usual)
+        note = noted(call, "note")
         row = self._audit(call.caller, action, name, f"until {until:%Y-%m-%dT%H:%M:%SZ}", note)
         found = self._evaluate().ack(name, until, row, snooze=action == "alerts.snooze")
         return None if found is None else _ack_row(found, call.caller.who, until, note)
@@ -114,7 +114,8 @@ def _match(fields: Mapping[str, str], labels: set[str]) -> dict[str, str]:
     return found
 
 
-def _span(text: str | None, usual: timedelta | None) -> timedelta:
+def spanned(text: str | None, usual: timedelta | None) -> timedelta:
+    """Read for how long; raise ConfigError where that is wrong, or missing and nothing is usual."""
     if text is None:
         if usual is None:
             raise ConfigError("say for how long, such as 1h")
@@ -128,7 +129,8 @@ def _span(text: str | None, usual: timedelta | None) -> timedelta:
     return found
 
 
-def _note(call: Call, name: str) -> str:
+def noted(call: Call, name: str) -> str:
+    """Return a remark of an order, in one line."""
     return " ".join(call.fields.get(name, "").split())[:MAX_NOTE]
 
 

@@ -75,6 +75,7 @@ class Section:
         self.node = node
         self.report = report
         self.entries: Mapping[str, Entry] = {}
+        self.known = frozenset(keys)
         self._forgiven: set[str] = set()
         if not isinstance(node.value, dict):
             report.add(node, f"{name} must be a mapping of {listed(keys)}")

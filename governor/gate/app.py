@@ -1,59 +1,35 @@
-"""The gate's HTTP pages as one plain ASGI application; the board lives in its event loop."""
+"""The gate as one plain ASGI application; the board lives in its event loop."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+import hmac
+from collections.abc import Callable
 from datetime import datetime
-from difflib import get_close_matches
-from typing import Annotated, Any, Final
+from typing import Final
 
-import msgspec
 import structlog
 
 from governor import telemetry
-from governor.core.directives import Directive
-from governor.core.scopes import DIMENSIONS
+from governor.core.directives import Directive, Heartbeat
+from governor.gate import gateways, reading
+from governor.gate.answer import Answer, Receive, Scope, Send, encode, error, not_allowed
 from governor.gate.board import Board
 from governor.gate.buckets import Buckets
-from governor.gate.decide import ALLOW, Decision, decide
+from governor.gate.decide import ALLOW, NOTHING, Decision, Found, drawn, look
 from governor.gate.follow import News
-
-MAX_BODY_BYTES: Final = 16_384
-MAX_VALUE_CHARS: Final = 256
-MAX_LISTED: Final = 1_000
-"""Most directives that `/v1/directives` lists; `in_force` counts all."""
+from governor.gate.identity import Identity, UnknownCallerError
+from governor.gate.lease import Lease
+from governor.gate.pages import Pages
+from governor.gate.reading import Asked
+from governor.gate.shared import SharedRates
 
 _log = structlog.get_logger()
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-_KNOWN: Final = frozenset(DIMENSIONS)
-_JSON: Final = b"application/json"
-_TEXT: Final = b"text/plain; charset=utf-8"
-_METRICS: Final = b"text/plain; version=0.0.4; charset=utf-8"
-
-_encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder(
-    dict[str, Annotated[str, msgspec.Meta(max_length=MAX_VALUE_CHARS)] | None], strict=True
-).decode
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_ALLOW: Final = _encode(ALLOW)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A status code, a body and its type; `closing` hangs up after it."""
-
-    status: int
-    body: bytes
-    content_type: bytes = _JSON
-    allow: bytes = b""
-    closing: bool = False
+_ALLOW: Final = encode(ALLOW)
 
 
 class Gate:
-    """Answers requests. Everything but the clocks is its own; all of it is used by one thread."""
+    """Answers requests. Everything but the clocks is its own; all of it is used by one thread.
+
+    `caller_token` is what those must show who ask in JSON, where it is given.
+    """
 
     def __init__(
         self,
@@ -62,210 +38,216 @@ class Gate:
         monotonic_ns: Callable[[], int],
         board: Board | None = None,
         buckets: Buckets | None = None,
+        identity: Identity | None = None,
+        shared: SharedRates | None = None,
+        caller_token: str | None = None,
     ) -> None:
-        self._now = now
+        self._wall = now
         self._monotonic_ns = monotonic_ns
         self._board = board or Board()
         self._buckets = buckets or Buckets()
-        self._opened = False
-        self._trouble: str | None = None
+        self._shadows = Buckets()
+        self._identity = identity or Identity()
+        self._shared = shared
+        self._bearer = f"Bearer {caller_token}".encode() if caller_token else None
+        self._lease = Lease()
+        self._opened = self._live = False
         self._lease_was_fresh = False
-        self._pages: dict[str, tuple[bytes, Callable[[], Answer]]] = {
-            "/healthz": (b"GET, HEAD", lambda: _text(200, "ok")),
-            "/readyz": (b"GET, HEAD", self._ready),
-            "/v1/directives": (b"GET, HEAD", self._directives),
-            "/metrics": (b"GET, HEAD", self._metrics),
-        }
+        self._pages = Pages(self)
+        self.trouble: str | None = None
+
+    # ---------------------------------------------------------------------------- what is known
 
     def learn(self, news: News) -> None:
         """Take what the topic says. Until it was read to its end once, everything is allowed."""
-        now = self._now()
-        self._board.take(news.records, now)
-        self._trouble = news.trouble
+        wall, now_ns = self._wall(), self._monotonic_ns()
+        beats = [record for record in news.records if isinstance(record, Heartbeat)]
+        if beats:
+            live = self._live and news.caught_up
+            self._lease.take(beats[-1], wall, now_ns, live=live)
+        now = self._lease.now(wall, now_ns)
+        directives = (record for record in news.records if isinstance(record, Directive))
+        fresh = self._board.take(directives, now)
+        if self._live:
+            self._measure(fresh, now)
+        self._live = news.caught_up
+        self.trouble = news.trouble
         if news.caught_up and not self._opened:
             self._opened = True
             _log.info("directives.read", known=len(self._board))
-        fresh = self._board.lease_is_fresh(now)
+        self._tell_lease()
+
+    def _measure(self, fresh: list[Directive], now: datetime) -> None:
+        """Measure how old what brought directives about is, now that they are obeyed."""
+        for directive in fresh:
+            if directive.acts and directive.caused_at is not None:
+                delay_s = (now - directive.caused_at).total_seconds()
+                telemetry.GATE_DELAY.observe(max(0.0, delay_s))
+
+    def _tell_lease(self) -> None:
+        fresh = self.lease_is_fresh
         if fresh is not self._lease_was_fresh:
             self._lease_was_fresh = fresh
             _log.info("lease.renewed") if fresh else _log.warning("lease.ran_out")
+
+    @property
+    def opened(self) -> bool:
+        """Whether the topic was read to its end once."""
+        return self._opened
+
+    @property
+    def now(self) -> datetime:
+        """The daemon's time, as far as it is known."""
+        return self._lease.now(self._wall(), self._monotonic_ns())
+
+    @property
+    def beat(self) -> Heartbeat | None:
+        """The last sign of the daemon."""
+        return self._lease.beat
+
+    @property
+    def lease_age_s(self) -> float:
+        """How old that is; not asked before there is one."""
+        return self._lease.age_s(self._monotonic_ns())
+
+    @property
+    def lease_is_fresh(self) -> bool:
+        """Whether `open` directives are obeyed now."""
+        until = self._lease.until
+        return until is not None and self.now < until
+
+    @property
+    def known(self) -> int:
+        """How many directives are known, released ones too."""
+        return len(self._board)
+
+    @property
+    def buckets(self) -> int:
+        """How many rates are in use."""
+        return len(self._buckets)
+
+    @property
+    def shared_trouble(self) -> str | None:
+        """Why rates are not shared, where they should be."""
+        return self._shared.trouble if self._shared else None
+
+    def in_force(self) -> list[Directive]:
+        """Return what is obeyed now."""
+        if not self._opened:
+            return []
+        return list(self._board.in_force(self.now, self._lease.until))
+
+    # -------------------------------------------------------------------------- what is answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path = scope["path"]
         if path == "/v1/decide":
-            answer = await self._decide(scope, receive)
-        elif path in self._pages:
-            methods, page = self._pages[path]
-            answer = page() if scope["method"] in ("GET", "HEAD") else _not_allowed(methods)
+            answer = await self._asked(scope, receive)
+        elif path.startswith(gateways.PREFIX):
+            answer = await self._gateway(scope, path)
         else:
-            pages = ", ".join(["POST /v1/decide", *(f"GET {page}" for page in self._pages)])
-            answer = _error(404, f"there is no page {path}; there are {pages}")
-        await _send(answer, send)
+            answer = self._page(scope, path)
+        await answer.send(send)
 
-    async def _decide(self, scope: Scope, receive: Receive) -> Answer:
-        refused = _refused(scope)
+    async def _gateway(self, scope: Scope, path: str) -> Answer:
+        gateway = gateways.gateway_of(path)
+        if gateway is None:
+            return error(
+                404, f"there is no gateway {path}; there are {', '.join(gateways.GATEWAYS)}"
+            )
+        try:
+            dimensions = self._identity.of(scope["headers"])
+        except UnknownCallerError as why:
+            telemetry.GATE_IDENTITY_FAILURES.inc()
+            return gateways.unknown(gateway, str(why))
+        return gateways.answer_to(gateway, await self.decide(dimensions))
+
+    async def _asked(self, scope: Scope, receive: Receive) -> Answer:
+        refused = reading.refused(scope) or self._stranger(scope)
         if refused is not None:
             return refused
-        body = await _body(receive)
+        body = await reading.read_body(receive)
         if body is None:
-            return _too_large()
-        try:
-            dimensions = _decode(body)
-        except _UNREADABLE as error:
-            return _error(400, _what_is_wrong(body, error))
-        if not dimensions.keys() <= _KNOWN:
-            return _error(400, _unknown(next(name for name in dimensions if name not in _KNOWN)))
-        decision = self.decide(dimensions)
-        return Answer(200, _ALLOW if decision is ALLOW else _encode(decision))
+            return reading.too_large()
+        asked = reading.questions(body)
+        if isinstance(asked, str):
+            return error(400, asked)
+        if isinstance(asked, list):
+            return Answer(200, encode([await self.decide(one) for one in asked]))
+        decision = await self.decide(asked)
+        return Answer(200, _ALLOW if decision is ALLOW else encode(decision))
 
-    def decide(self, dimensions: dict[str, str | None]) -> Decision:
+    def _stranger(self, scope: Scope) -> Answer | None:
+        """Return that whoever asks shows no token; None where none is needed or it is the right."""
+        if self._bearer is None:
+            return None
+        shown = b"".join(value for name, value in scope["headers"] if name == b"authorization")
+        if hmac.compare_digest(shown, self._bearer):
+            return None
+        return error(401, "show gate.caller_token: Authorization: Bearer TOKEN", closing=True)
+
+    def _page(self, scope: Scope, path: str) -> Answer:
+        page = self._pages.get(path)
+        if page is None:
+            return error(404, f"there is no page {path}; there are {', '.join(self._pages.listed)}")
+        if scope["method"] not in ("GET", "HEAD"):
+            return not_allowed(b"GET, HEAD")
+        return (self._stranger(scope) if page.secret else None) or page.answer()
+
+    async def decide(self, dimensions: Asked) -> Decision:
         """Decide about one request, and count it."""
         if not self._opened:
             decision = ALLOW
         else:
-            now, now_ns = self._now(), self._monotonic_ns()
-            decision = decide(self._board, self._buckets, dimensions, now, now_ns)
-        _COUNTERS[decision.allowed].inc()
+            now_ns = self._monotonic_ns()
+            now = self._lease.now(self._wall(), now_ns)
+            found, shadow = look(self._board, dimensions, now, self._lease.until)
+            decision = ALLOW
+            if found is not NOTHING:
+                waits = await self._waits(found, dimensions, now, now_ns)
+                decision = found.decision(waits, now)
+            if shadow is not NOTHING:
+                decision = self._with_shadow(decision, shadow, dimensions, now, now_ns)
+        _COUNTERS[decision.decision, decision.refuses].inc()
         return decision
 
-    def _ready(self) -> Answer:
-        trouble = [f"the last try failed: {self._trouble}"] if self._trouble else []
-        if not self._opened:
-            first = "the directives were not read yet: everything is allowed"
-            return _text(503, *[first, *trouble])
-        return _text(200, *["ok", self._lease_line(), *trouble])
+    async def _waits(
+        self, found: Found, dimensions: Asked, now: datetime, now_ns: int
+    ) -> list[int]:
+        if self._shared is not None and found.throttles:
+            waits = await self._shared.waits(found.throttles, dimensions, now, now_ns)
+            if waits is not None:
+                return waits
+        return drawn(found.throttles, self._buckets, dimensions, now, now_ns)
 
-    def _lease_line(self) -> str:
-        lease, now = self._board.lease, self._now()
-        if lease is None:
-            return "lease: none, the daemon gave no sign yet; open directives are not obeyed"
-        age_s = (now - lease.sent_at).total_seconds()
-        if self._board.lease_is_fresh(now):
-            return f"lease: fresh, the daemon's last sign is {age_s:.0f} s old"
-        return (
-            f"lease: over, the daemon's last sign is {age_s:.0f} s old;"
-            " open directives are not obeyed"
+    def _with_shadow(
+        self, decision: Decision, shadow: Found, dimensions: Asked, now: datetime, now_ns: int
+    ) -> Decision:
+        """Return a decision with what a rule in shadow mode would have made of the request."""
+        waits = drawn(shadow.throttles, self._shadows, dimensions, now, now_ns)
+        would = shadow.decision(waits, now)
+        if would.rule is None or not (would.refuses or would.model):
+            return decision
+        telemetry.GATE_SHADOW.labels(would.rule).inc()
+        return Decision(
+            decision=decision.decision,
+            allowed=decision.allowed,
+            rate=decision.rate,
+            model=decision.model,
+            reason=decision.reason,
+            rule=decision.rule,
+            directive=decision.directive,
+            until=decision.until,
+            retry_after_s=decision.retry_after_s,
+            shadow=(would.rule,),
         )
-
-    def _directives(self) -> Answer:
-        lease, now = self._board.lease, self._now()
-        found = self._in_force(now)
-        said = {
-            "read": self._opened,
-            "now": now,
-            "lease": lease
-            and {
-                "sent_at": lease.sent_at,
-                "until": lease.lease_until,
-                "age_s": (now - lease.sent_at).total_seconds(),
-                "fresh": self._board.lease_is_fresh(now),
-            },
-            "known": len(self._board),
-            "in_force": len(found),
-            "directives": found[:MAX_LISTED],
-        }
-        return Answer(200, _encode(said))
-
-    def _in_force(self, now: datetime) -> list[Directive]:
-        return list(self._board.in_force(now)) if self._opened else []
-
-    def _metrics(self) -> Answer:
-        lease, now = self._board.lease, self._now()
-        telemetry.GATE_DIRECTIVES.set(len(self._in_force(now)))
-        if lease is not None:
-            telemetry.GATE_LEASE_AGE.set((now - lease.sent_at).total_seconds())
-        telemetry.GATE_READY.set(self._opened)
-        telemetry.GATE_BUCKETS.set(len(self._buckets))
-        return Answer(200, telemetry.exposition(telemetry.GATE_REGISTRY), _METRICS)
 
 
 _COUNTERS: Final = {
-    None: telemetry.GATE_DECISIONS.labels("allow"),
-    True: telemetry.GATE_DECISIONS.labels("throttle_allowed"),
-    False: telemetry.GATE_DECISIONS.labels("throttle_refused"),
+    ("allow", False): telemetry.GATE_DECISIONS.labels("allow"),
+    ("throttle", False): telemetry.GATE_DECISIONS.labels("throttle_allowed"),
+    ("throttle", True): telemetry.GATE_DECISIONS.labels("throttle_refused"),
+    ("downgrade", False): telemetry.GATE_DECISIONS.labels("downgrade"),
+    ("block", True): telemetry.GATE_DECISIONS.labels("block"),
 }
-
-
-def _refused(scope: Scope) -> Answer | None:
-    """Return why a request for a decision is not even read; None where it is."""
-    if scope["method"] != "POST":
-        return _not_allowed(b"POST")
-    media_type = b""
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            media_type = value.partition(b";")[0].strip().lower()
-        elif name == b"content-length" and int(value) > MAX_BODY_BYTES:
-            return _too_large()
-        elif name == b"content-encoding" and value.lower() != b"identity":
-            return _error(415, "the body must not be encoded", closing=True)
-    if media_type != _JSON:  # also keeps out what a web page could send unasked
-        return _error(415, "the body must be JSON: Content-Type: application/json", closing=True)
-    return None
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """Return the whole body; None where it is too large."""
-    body = b""
-    while True:
-        message = await receive()
-        part: bytes = message.get("body", b"")
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            return None
-        if not message.get("more_body"):
-            return body
-
-
-def _what_is_wrong(body: bytes, error: Exception) -> str:
-    """Name the dimension that is wrong, where the body is an object at all."""
-    try:
-        found = msgspec.json.decode(body)
-    except _UNREADABLE as unreadable:
-        return f"the body is not JSON: {unreadable}"
-    if not isinstance(found, dict):
-        return 'the body must be an object of dimensions, such as {"tier": "free"}'
-    for name, value in found.items():
-        if name not in _KNOWN:
-            return _unknown(name)
-        if value is not None and not isinstance(value, str):
-            return f"{name} must be a text or null"
-        if value is not None and len(value) > MAX_VALUE_CHARS:
-            return f"{name} has {len(value)} characters; at most {MAX_VALUE_CHARS} are read"
-    return str(error)
-
-
-def _unknown(name: str) -> str:
-    close = get_close_matches(name[:MAX_VALUE_CHARS], DIMENSIONS, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(DIMENSIONS)}"
-    return f"unknown dimension {name[:MAX_VALUE_CHARS]!r} ({hint})"
-
-
-def _too_large() -> Answer:
-    return _error(413, f"the body is larger than {MAX_BODY_BYTES:,} bytes", closing=True)
-
-
-def _not_allowed(methods: bytes) -> Answer:
-    refused = _error(405, f"the method must be {methods.decode()}", closing=True)
-    return Answer(refused.status, refused.body, allow=methods, closing=True)
-
-
-def _error(status: int, message: str, *, closing: bool = False) -> Answer:
-    return Answer(status, _encode({"error": message}), closing=closing)
-
-
-def _text(status: int, *lines: str) -> Answer:
-    return Answer(status, "".join(f"{line}\n" for line in lines).encode(), _TEXT)
-
-
-async def _send(answer: Answer, send: Send) -> None:
-    headers = [
-        (b"content-type", answer.content_type),
-        (b"content-length", b"%d" % len(answer.body)),
-    ]
-    if answer.allow:
-        headers.append((b"allow", answer.allow))
-    if answer.closing:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})

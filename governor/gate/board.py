@@ -1,14 +1,14 @@
 """The board: the directives that the gate knows, found by the dimensions of a request."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from fractions import Fraction
+from hashlib import blake2b
 from itertools import product
 from typing import Final
 
 from governor import telemetry
-from governor.core.directives import Directive, Effect, Heartbeat, unwire
+from governor.core.directives import Directive, Effect, unwire
+from governor.core.rules.actions import EVERY_ONE
 from governor.core.scopes import DIMENSIONS, Condition, Scope, mask_of
 
 MAX_DIRECTIVES: Final = 100_000
@@ -18,23 +18,39 @@ MAX_KEYS: Final = 64
 FORGET_EVERY: Final = timedelta(minutes=1)
 
 _KNOWN: Final = frozenset(DIMENSIONS)
-_SPANS: Final = {86_400: "day", 3_600: "h", 60: "min", 1: "s"}
 
 Mask = tuple[str, ...]
 Key = tuple[str | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Throttle:
-    """A directive that throttles, made ready for decisions."""
+class Entry:
+    """A directive, made ready for decisions: `rest` are conditions that the index does not answer.
 
-    directive: Directive
-    rest: Scope
-    """The conditions that the index does not answer."""
-    rate: str
-    """Such as `2/min`."""
-    strictness: tuple[Fraction, int, str]
-    """Sorts the strictest first: lowest rate, then smallest burst."""
+    `strictness` sorts: what allows, then what blocks, then throttles by rate and burst, then
+    downgrades, the newest first.
+    """
+
+    __slots__ = ("directive", "rest", "strictness")
+
+    def __init__(self, directive: Directive, rest: Scope | None) -> None:
+        requests, span_s = directive.rate
+        self.directive = directive
+        self.rest = rest
+        self.strictness = (
+            _RANKS[directive.effect],
+            requests / span_s if directive.effect is Effect.THROTTLE else 0.0,
+            requests,
+            -directive.version,
+        )
+
+
+_RANKS: Final = {
+    Effect.ALLOW: 0,
+    Effect.BLOCK: 1,
+    Effect.THROTTLE: 2,
+    Effect.DOWNGRADE: 3,
+    Effect.RELEASE: 4,
+}
 
 
 class Board:
@@ -48,96 +64,92 @@ class Board:
     def __init__(self, limit: int = MAX_DIRECTIVES) -> None:
         self._limit = limit
         self._newest: dict[str, Directive] = {}
-        self._index: dict[Mask, dict[Key, dict[str, Throttle]]] = {}
+        self._index: dict[Mask, dict[Key, dict[str, Entry] | Entry]] = {}
         self._forget_at: datetime | None = None
-        self.lease: Heartbeat | None = None
-        """The last sign of the daemon."""
 
     def __len__(self) -> int:
         return len(self._newest)
 
-    def take(self, records: Sequence[Directive | Heartbeat], now: datetime) -> None:
-        """Take records in the order of the topic; an older version of what is known is ignored."""
+    def take(self, records: Iterable[Directive], now: datetime) -> list[Directive]:
+        """Take directives in the order of the topic; return those that are new and not known.
+
+        An older version of what is known is ignored.
+        """
+        records = list(records)
         if self._forget_at is None or now >= self._forget_at or self._is_tight(len(records)):
             self._forget_ended(now)
-        for record in records:
-            if isinstance(record, Heartbeat):
-                self._renew(record)
-            else:
-                self._put(record, now)
+        return [record for record in records if self._put(record, now)]
 
-    def holding(self, dimensions: Mapping[str, str | None], now: datetime) -> list[Throttle]:
-        """Return the throttles that hold for such a request at `now`, the strictest first."""
-        lease_until = self._lease_until
-        found = [
-            throttle
-            for mask, table in self._index.items()
-            for throttle in table.get(tuple([dimensions.get(name) for name in mask]), {}).values()
-            if throttle.directive.holds_at(now, lease_until) and throttle.rest.holds(dimensions)
-        ]
+    def holding(
+        self, dimensions: Mapping[str, str | None], now: datetime, lease_until: datetime | None
+    ) -> list[Directive]:
+        """Return what holds for such a request at `now`, the strictest first, shadows too."""
+        found: list[Entry] = []
+        for mask, table in self._index.items():
+            there = table.get(tuple([dimensions.get(name) for name in mask]))
+            if there is None:
+                continue
+            for entry in (there,) if isinstance(there, Entry) else there.values():
+                directive = entry.directive
+                if (
+                    directive.holds_at(now, lease_until)
+                    and (entry.rest is None or entry.rest.holds(dimensions))
+                    and (directive.percent == EVERY_ONE or is_meant(directive, dimensions))
+                ):
+                    found.append(entry)
         if len(found) > 1:
             found.sort(key=_strictness)
-        return found
+        return [entry.directive for entry in found]
 
-    def in_force(self, now: datetime) -> Iterator[Directive]:
+    def in_force(self, now: datetime, lease_until: datetime | None) -> Iterator[Directive]:
         """Yield every directive that holds at `now`."""
-        lease_until = self._lease_until
         return (d for d in self._newest.values() if d.holds_at(now, lease_until))
 
-    def lease_is_fresh(self, now: datetime) -> bool:
-        """Return whether `open` directives are obeyed at `now`."""
-        return self._lease_until is not None and now < self._lease_until
-
-    @property
-    def _lease_until(self) -> datetime | None:
-        return self.lease.lease_until if self.lease else None
-
-    def _renew(self, heartbeat: Heartbeat) -> None:
-        if self.lease is None or heartbeat.version >= self.lease.version:
-            self.lease = heartbeat
-
-    def _put(self, directive: Directive, now: datetime) -> None:
+    def _put(self, directive: Directive, now: datetime) -> bool:
         known = self._newest.get(directive.id)
         if known is not None:
             if known.version >= directive.version:
-                return
+                return False
             self._remove(known)
         if directive.until <= now:
-            return
-        if not {*directive.scope, *filter(None, [directive.each])} <= _KNOWN:
+            return False
+        named = {*directive.scope, *filter(None, [directive.each, directive.percent_of])}
+        if not named <= _KNOWN:
             telemetry.GATE_IGNORED.labels("not_understood").inc()  # of a newer daemon
-        elif len(self._newest) >= self._limit:
+            return False
+        if len(self._newest) >= self._limit:
             telemetry.GATE_IGNORED.labels("full").inc()
-        else:
-            self._newest[directive.id] = directive  # a release, too: an older one may still come
-            if directive.effect is Effect.THROTTLE:
-                self._index_throttle(directive)
+            return False
+        self._newest[directive.id] = directive  # a release, too: an older one may still come
+        if directive.effect is not Effect.RELEASE:
+            self._place(directive)
+        return True
 
-    def _index_throttle(self, directive: Directive) -> None:
+    def _place(self, directive: Directive) -> None:
         mask, keys, rest = _placed(unwire(directive.scope))
-        throttle = Throttle(
-            directive=directive,
-            rest=rest,
-            rate=rate_text(directive.rate_requests, directive.rate_span_s),
-            strictness=(
-                Fraction(directive.rate_requests, directive.rate_span_s),
-                directive.rate_requests,
-                directive.id,
-            ),
-        )
+        entry = Entry(directive, rest if rest.conditions else None)
         table = self._index.setdefault(mask, {})
         for key in keys:
-            table.setdefault(key, {})[directive.id] = throttle
+            there = table.get(key)
+            if there is None:
+                table[key] = entry
+            elif isinstance(there, Entry):
+                table[key] = {there.directive.id: there, directive.id: entry}
+            else:
+                there[directive.id] = entry
 
     def _remove(self, directive: Directive) -> None:
         del self._newest[directive.id]
         mask, keys, _ = _placed(unwire(directive.scope))
         table = self._index.get(mask, {})
         for key in keys:
-            if directive.id in (there := table.get(key, {})):
-                del there[directive.id]
+            there = table.get(key)
+            if isinstance(there, dict):
+                there.pop(directive.id, None)
                 if not there:
                     del table[key]
+            elif there is not None and there.directive.id == directive.id:
+                del table[key]
         if not table:
             self._index.pop(mask, None)
 
@@ -150,13 +162,22 @@ class Board:
             self._remove(directive)
 
 
-def rate_text(requests: int, span_s: int) -> str:
-    """Return a rate as rules write it: `2/min`; a span without a name of its own in seconds."""
-    return f"{requests}/{_SPANS.get(span_s, f'{span_s}s')}"
+def is_meant(directive: Directive, dimensions: Mapping[str, str | None]) -> bool:
+    """Return whether a request is of the share of values that a directive is for.
+
+    Which values those are depends on rule and action alone, so that a greater share holds those of
+    a smaller one. A request without a value is left alone.
+    """
+    value = dimensions.get(directive.percent_of or "")
+    if value is None:
+        return False
+    named = f"{directive.rule}\0{directive.action}\0{value}".encode()
+    place = int.from_bytes(blake2b(named, digest_size=4).digest()) % EVERY_ONE
+    return place < directive.percent
 
 
-def _strictness(throttle: Throttle) -> tuple[Fraction, int, str]:
-    return throttle.strictness
+def _strictness(entry: Entry) -> tuple[int, float, int, int]:
+    return entry.strictness
 
 
 def _placed(scope: Scope) -> tuple[Mask, list[Key], Scope]:

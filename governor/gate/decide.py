@@ -1,67 +1,133 @@
-"""One decision: may a request with these dimensions run now."""
+"""One decision: may a request with these dimensions run now, and on which model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Final, Literal
 
 from msgspec import Struct
 
-from governor.core.directives import Directive
-from governor.gate.board import Board, Throttle
+from governor.core.directives import Directive, Effect, rate_text
+from governor.gate.board import Board
 from governor.gate.buckets import SECOND_NS, Bucket, Buckets
 
 MILLISECOND_NS: Final = 1_000_000
 
+Dimensions = Mapping[str, str | None]
+
 
 class Decision(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the gate answers; everything after `decision` is about a throttle only."""
+    """What the gate answers; everything after `decision` is about a directive only.
 
-    decision: Literal["allow", "throttle"]
+    `allowed` is whether the request may run, `model` which one to use instead of the one it asks
+    for. `until` is when the reason ends. `shadow` are rules in shadow mode that would have refused
+    or downgraded it.
+    """
+
+    decision: Literal["allow", "throttle", "downgrade", "block"]
     allowed: bool | None = None
     rate: str | None = None
+    model: str | None = None
     reason: str | None = None
     rule: str | None = None
     directive: str | None = None
     until: datetime | None = None
     retry_after_s: float | None = None
     """Where it is not allowed: how long to wait at least, in whole milliseconds, rounded up."""
+    shadow: tuple[str, ...] = ()
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the request may not run."""
+        return self.allowed is False
 
 
 ALLOW: Final = Decision(decision="allow")
 
 
-def decide(
-    board: Board,
+class Found(Struct, frozen=True):
+    """What holds for a request: what decides alone, else throttles to be asked, and a model.
+
+    `decided` allows or blocks whatever else holds. `downgrade` says to use `model` instead.
+    """
+
+    decided: Directive | None
+    throttles: Sequence[Directive]
+    downgrade: Directive | None
+    model: str | None
+
+    def decision(self, waits_ns: Sequence[int], now: datetime) -> Decision:
+        """Decide, where each throttle lets the request through after so long; 0 is now."""
+        if self.decided is not None:
+            return _alone(self.decided, now)
+        if self.throttles:
+            longest = max(waits_ns)
+            named = self.throttles[waits_ns.index(longest) if longest else 0]
+            return _throttled(named, longest, self.model)
+        return _downgraded(self.downgrade, self.model) if self.downgrade else ALLOW
+
+
+NOTHING: Final = Found(None, (), None, None)
+
+
+def found_in(holding: Sequence[Directive], dimensions: Dimensions) -> Found:
+    """Return what holds of directives that are sorted, the strictest first."""
+    if not holding:
+        return NOTHING
+    if holding[0].effect in {Effect.ALLOW, Effect.BLOCK}:
+        return Found(holding[0], (), None, None)
+    throttles = [each for each in holding if each.effect is Effect.THROTTLE]
+    wanted = dimensions.get("model")
+    for each in holding[len(throttles) :] if wanted else ():
+        model = _instead(each, wanted or "")
+        if model is not None:
+            return Found(None, throttles, each, model)
+    return Found(None, throttles, None, None)
+
+
+def look(
+    board: Board, dimensions: Dimensions, now: datetime, lease_until: datetime | None
+) -> tuple[Found, Found]:
+    """Return what holds for a request, and what would if rules in shadow mode enforced."""
+    holding = board.holding(dimensions, now, lease_until)
+    if not holding:
+        return NOTHING, NOTHING
+    shadows = [each for each in holding if each.shadow]
+    if not shadows:
+        return found_in(holding, dimensions), NOTHING
+    real = [each for each in holding if not each.shadow]
+    return found_in(real, dimensions), found_in(shadows, dimensions)
+
+
+def drawn(
+    throttles: Sequence[Directive],
     buckets: Buckets,
-    dimensions: Mapping[str, str | None],
+    dimensions: Dimensions,
     now: datetime,
     now_ns: int,
-) -> Decision:
-    """Decide, and draw one request from the bucket of each throttle where all let it through.
-
-    Every throttle that holds is asked. One that refuses is named, of several the one to wait for
-    longest; where none refuses, the strictest is named.
-    """
-    holding = board.holding(dimensions, now)
-    if not holding:
-        return ALLOW
-    asked = [_bucket(throttle.directive, dimensions) for throttle in holding]
+) -> list[int]:
+    """Return how long each throttle makes a request wait; where none does, draw it from all."""
+    asked = [bucket_of(throttle, dimensions) for throttle in throttles]
     waits = [
-        _wait_ns(throttle.directive, bucket, buckets, now, now_ns)
-        for throttle, bucket in zip(holding, asked, strict=True)
+        _wait_ns(throttle, bucket, buckets, now, now_ns)
+        for throttle, bucket in zip(throttles, asked, strict=True)
     ]
-    longest = max(waits)
-    if longest:
-        return _answer(holding[waits.index(longest)], longest)
-    for bucket in asked:
-        buckets.draw(bucket, now_ns)
-    return _answer(holding[0], 0)
+    if not any(waits):
+        for bucket in asked:
+            buckets.draw(bucket, now_ns)
+    return waits
 
 
-def _bucket(directive: Directive, dimensions: Mapping[str, str | None]) -> Bucket:
+def bucket_of(directive: Directive, dimensions: Dimensions) -> Bucket:
+    """Return the bucket of a throttle that a request draws from."""
     value = dimensions.get(directive.each) if directive.each else None
-    span_ns = directive.rate_span_s * SECOND_NS
-    return Bucket(directive.id, value, directive.rate_requests, span_ns)
+    requests, span_s = directive.rate
+    return Bucket(directive.id, value, requests, span_s * SECOND_NS)
+
+
+def left_ns(directive: Directive, now: datetime) -> int:
+    """Return how long a directive goes on, in nanoseconds."""
+    return (directive.until - now) // timedelta(microseconds=1) * 1_000
 
 
 def _wait_ns(
@@ -71,19 +137,60 @@ def _wait_ns(
     wait_ns = buckets.wait_ns(bucket, now_ns) if bucket.requests else None
     if wait_ns == 0:
         return 0
-    left_ns = (directive.until - now) // timedelta(microseconds=1) * 1_000
-    return left_ns if wait_ns is None else min(wait_ns, left_ns)
+    left = left_ns(directive, now)
+    return left if wait_ns is None else min(wait_ns, left)
 
 
-def _answer(throttle: Throttle, wait_ns: int) -> Decision:
-    directive = throttle.directive
+def _instead(directive: Directive, model: str) -> str | None:
+    """Return the model to use instead of another; None where that may stay."""
+    exact = directive.models.get(model)
+    if exact is not None:
+        return exact
+    globs = (new for old, new in directive.models.items() if fnmatchcase(model, old))
+    found = next(globs, None)
+    return None if found == model else found
+
+
+def _alone(directive: Directive, now: datetime) -> Decision:
+    """Return what a directive decides whatever others say: all is allowed, or blocked."""
+    blocks = directive.effect is Effect.BLOCK
+    wait_ns = left_ns(directive, now) if blocks else 0
     return Decision(
-        decision="throttle",
-        allowed=not wait_ns,
-        rate=throttle.rate,
+        decision="block" if blocks else "allow",
+        allowed=not blocks,
         reason=directive.reason,
         rule=directive.rule,
         directive=directive.id,
         until=directive.until,
-        retry_after_s=-(-wait_ns // MILLISECOND_NS) / 1_000 if wait_ns else None,
+        retry_after_s=_rounded_s(wait_ns) if blocks else None,
     )
+
+
+def _throttled(directive: Directive, wait_ns: int, model: str | None) -> Decision:
+    return Decision(
+        decision="throttle",
+        allowed=not wait_ns,
+        rate=rate_text(*directive.rate),
+        model=model if not wait_ns else None,
+        reason=directive.reason,
+        rule=directive.rule,
+        directive=directive.id,
+        until=directive.until,
+        retry_after_s=_rounded_s(wait_ns) if wait_ns else None,
+    )
+
+
+def _downgraded(directive: Directive, model: str | None) -> Decision:
+    return Decision(
+        decision="downgrade",
+        allowed=True,
+        model=model,
+        reason=directive.reason,
+        rule=directive.rule,
+        directive=directive.id,
+        until=directive.until,
+    )
+
+
+def _rounded_s(wait_ns: int) -> float:
+    return -(-wait_ns // MILLISECOND_NS) / 1_000

@@ -6,8 +6,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from governor.adapters.kafka.directives import DirectiveReader
 from governor.core.errors import ConfigError
 from governor.gate.app import Gate
 from governor.gate.follow import Follower, News
+from governor.gate.identity import Identity, TokenOptions, Tokens
+from governor.gate.shared import SharedRates
 
 MAX_CONNECTIONS: Final = 1_000
 """Beyond it a request is answered 503."""
@@ -36,19 +39,39 @@ GC_THRESHOLD: Final = 100_000
 _log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Whom the gate believes: headers by dimension, tokens, callers; and where rates are shared."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tokens: TokenOptions | None = None
+    caller_token: str | None = None
+    redis_url: str | None = None
+
+
 def serve(
     connection: Connection,
     *,
     topic: str,
     host: str,
     port: int,
+    options: Options | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> None:
     """Answer requests until SIGTERM or SIGINT; raise ConfigError where the port cannot be had.
 
     Kafka may be away, now or later: the gate answers by what it knows, and goes on trying.
     """
-    gate = Gate(now=now, monotonic_ns=time.monotonic_ns)
+    options = options or Options()
+    tokens = Tokens(options.tokens, now) if options.tokens else None
+    header = options.tokens.header if options.tokens else ""
+    gate = Gate(
+        now=now,
+        monotonic_ns=time.monotonic_ns,
+        identity=Identity(options.headers, tokens, header),
+        shared=SharedRates(options.redis_url, time.time) if options.redis_url else None,
+        caller_token=options.caller_token,
+    )
     server = uvicorn.Server(configured(gate))
     before = {
         number: signal.signal(number, server.handle_exit)  # uvicorn raises it again at its end

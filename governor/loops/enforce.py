@@ -7,6 +7,7 @@ A crash at any point leaves directives that step 2 of the next start finds missi
 """
 
 import queue
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -69,6 +70,7 @@ class Enforce:
         give_up: Callable[[Exception], None],
         now: Callable[[], datetime],
         lease: timedelta,
+        published: Callable[[Sequence[Directive]], None] = lambda _: None,
     ) -> None:
         self._open_reader = reader
         self._open_publisher = publisher
@@ -78,6 +80,8 @@ class Enforce:
         self._give_up = give_up
         self._now = now
         self._lease = lease
+        self._published = published
+        self._sender = secrets.token_hex(4)
         self._issued = issued
         self._unsent: dict[str, Directive] = {}
         self._standing: dict[str, Directive] = {}
@@ -145,6 +149,7 @@ class Enforce:
         telemetry.DIRECTIVES_PUBLISHED.inc(len(owed))
         telemetry.DIRECTIVES_WAITING.set(0)
         self._unsent.clear()
+        self._published(owed)
         for directive in owed:
             self._standing[directive.id] = directive
             self._version = max(self._version, directive.version)
@@ -160,7 +165,15 @@ class Enforce:
     def _beat(self, publisher: Publisher) -> None:
         now = self._now()
         publisher.publish(
-            [Heartbeat(version=self._version, sent_at=now, lease_until=now + self._lease)]
+            [
+                Heartbeat(
+                    version=self._version,
+                    sent_at=now,
+                    lease_until=now + self._lease,
+                    sender=self._sender,
+                    steady_ms=time.monotonic_ns() // 1_000_000,
+                )
+            ]
         )
         over = [d for d in self._standing.values() if d.until + BURIED_AFTER < now]
         if over:

@@ -13,6 +13,8 @@ from governor.core.errors import GovernorError
 from governor.core.positions import PartitionId
 
 EVERY_S: Final = 5.0
+FIRST_S: Final = 0.5
+"""How often it looks until all was seen to be stored once: nothing new is enforced before."""
 
 _log = structlog.get_logger()
 
@@ -81,7 +83,7 @@ class Watch:
     def run(self, stop: threading.Event) -> None:
         """Look until `stop` is set, then copy the last positions to the group."""
         try:
-            while not stop.wait(EVERY_S):
+            while not stop.wait(EVERY_S if self.complete else FIRST_S):
                 try:
                     self.look()
                 except Exception:  # noqa: BLE001  # the top of a loop: say so and go on

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from governor.core.alerts import What
 from governor.core.decisions import Line
-from governor.core.directives import Effect
 from governor.core.rules.shared import Mode, Rule
 from governor.core.rules.units import Unit
 from governor.core.scopes import Key
@@ -38,7 +37,8 @@ class Throttled:
     rule: str
     scope: Mapping[str, Any]
     action: str
-    rate: str
+    does: str
+    shadow: bool
     began: datetime
     ended: datetime | None
     past_nano: int | None
@@ -131,7 +131,7 @@ def _throttles(rehearsal: Rehearsal) -> Iterable[Throttled]:
         lines.setdefault(line.key.id, []).append(line)
     for directed in rehearsal.directed:
         directive = directed.directive
-        if directive.effect is Effect.THROTTLE:
+        if directive.acts:
             measured = rehearsal.rules[directive.rule].unit is Unit.COST
             amount = _amount_at(lines.get(directive.alert, ()), directed.at) if measured else None
             began.setdefault(directive.id, (directed, amount))
@@ -145,7 +145,8 @@ def _throttles(rehearsal: Rehearsal) -> Iterable[Throttled]:
             rule=row["rule"],
             scope=row["scope"],
             action=row["action"],
-            rate=row["rate"],
+            does=directed.directive.deed,
+            shadow=directed.directive.shadow,
             began=directed.at,
             ended=ended.get(name),
             past_nano=None if amount is None or last is None else max(0, last - amount),

@@ -44,6 +44,7 @@ def directed_row(directed: Directed) -> dict[str, Any]:
             for dimension, condition in directive.scope.items()
             for found in [condition.values or condition.like]
         },
+        "does": directive.deed,
         "rate": f"{directive.rate_requests} in {directive.rate_span_s} s",
         "each": directive.each,
         "until": directive.until,

@@ -36,7 +36,7 @@ EXPECT_KEYS: Final = ("transitions", "actions", "messages")
 TRANSITION_KEYS: Final = (
     *("at", "rule", "group", "what", "level", "threshold", "reason", "value"),
 )
-ACTION_KEYS: Final = ("at", "rule", "action", "effect", "each", "rate")
+ACTION_KEYS: Final = ("at", "rule", "action", "effect", "each", "rate", "does")
 MESSAGE_KEYS: Final = ("at", "rule", "op", "to", "level", "contains")
 
 MAX_TESTS: Final = 200

@@ -68,7 +68,11 @@ def carry_out(
         rehearsal.pass_to(test.start + test.until)
     found: dict[str, list[dict[str, Any]]] = {
         "transitions": [line_row(line, rehearsal.rules[line.key.rule]) for line in rehearsal.lines],
-        "actions": [directed_row(directed) for directed in rehearsal.directed],
+        "actions": [
+            directed_row(directed)
+            for directed in rehearsal.directed
+            if not directed.directive.shadow
+        ],
         "messages": [told_row(told) for told in rehearsal.told],
     }
     differences: list[Difference] = []
@@ -183,7 +187,7 @@ def _fits(wanted: Wanted, row: Mapping[str, Any], start: datetime) -> bool:
 
 _SHOWN: Final = {
     "transitions": ("rule", "group", "what", "level", "threshold", "value", "reason"),
-    "actions": ("rule", "action", "effect", "each", "rate"),
+    "actions": ("rule", "action", "effect", "each", "rate", "does"),
     "messages": ("rule", "op", "to", "level", "text"),
 }
 

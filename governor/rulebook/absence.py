@@ -14,7 +14,12 @@ from governor.rulebook import common
 from governor.rulebook.thresholds import Reading, thresholds
 from governor.rulebook.values import MAX_NAME_CHARACTERS, duration, seconds
 
-KEYS: Final = (*common.KEYS, *common.GAUGE_KEYS, "known", "forget_after")
+KEYS: Final = (
+    *(key for key in common.KEYS if key != "actions"),
+    *common.GAUGE_KEYS,
+    "known",
+    "forget_after",
+)
 MAX_KNOWN: Final = 1_000
 MAX_FORGET: Final = timedelta(days=90)
 _WEEK: Final = timedelta(days=7)

@@ -8,8 +8,8 @@ from fractions import Fraction
 from typing import Final
 
 from governor.core.periods import Calendar, Every
+from governor.core.rules.actions import Action
 from governor.core.rules.budget import MAX_BUDGET_ALERTS, Budget
-from governor.core.rules.shared import Throttle
 from governor.core.rules.units import Measure
 from governor.documents import Node
 from governor.documents.sections import Read, Section, choice
@@ -33,7 +33,6 @@ KEYS: Final = (
     "rollover",
     "period",
     "timezone",
-    "actions",
 )
 MAX_DATED: Final = 100
 
@@ -52,7 +51,7 @@ def read(section: Section) -> Budget:
     """Read a budget; what is wrong is reported."""
     limit = section.take("limit", amount, None, "100 USD")
     every = section.take("period", EVERY, Every.DAY, "day")
-    deeds = actions(section)
+    deeds = actions(section, latched=True, ends=True)
     budget = Budget(
         **common.common(section, acts=True),
         measure=(limit or _NO_LIMIT).measure,
@@ -78,7 +77,7 @@ def _reading(limit: Amount | None) -> Reading:
 
 
 def _variant(
-    section: Section, budget: Budget, limit: Amount, text: str, deeds: Mapping[str, Throttle]
+    section: Section, budget: Budget, limit: Amount, text: str, deeds: Mapping[str, Action]
 ) -> Budget:
     """Return the budget with another limit; a percentage is then of that."""
     return replace(

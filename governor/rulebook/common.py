@@ -33,6 +33,7 @@ KEYS: Final = (
     "per",
     "for",
     "thresholds",
+    "actions",
     "max_alerts",
     "renamed_from",
 )
@@ -62,6 +63,10 @@ def common(section: Section, *, acts: bool) -> dict[str, Any]:
             where_it_is, f"mode='enforce': a {kind} has no actions; write notify or shadow"
         )
         mode = Mode.NOTIFY
+    if mode is Mode.ENFORCE and "where" not in section.known and not per:
+        section.report.add(
+            section.node, f"{section.name} has mode enforce and no per; it would act on all usage"
+        )
     return {
         "id": section.take("id", identifier, "", "free-tier-daily"),
         "owner": section.take("owner", line(MAX_NAME_CHARACTERS), "", "growth"),
@@ -136,7 +141,7 @@ def _where(section: Section, mode: Mode) -> Scope:
     entry = section.entries.get("where")
     if entry is not None:
         return where(entry.node, section.report)
-    if mode is Mode.ENFORCE and section.lacks("where"):
+    if mode is Mode.ENFORCE and "where" in section.known and section.lacks("where"):
         why = f"write 'where: {EVERYTHING}' if it is meant for all usage"
         section.report.add(section.node, f"{section.name} has mode enforce and no where; {why}")
     return Scope()

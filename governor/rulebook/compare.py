@@ -6,11 +6,12 @@ from enum import StrEnum
 from typing import Any, Final
 
 from governor.core.routing import Route, Routing
+from governor.core.rules.actions import EVERY_ONE, Action, Deed
 from governor.core.rules.budget import Budget
 from governor.core.rules.forecast import Forecast
 from governor.core.rules.mix_drift import MixDrift
 from governor.core.rules.ratio import Ratio
-from governor.core.rules.shared import Mode, Rule, Threshold, Throttle
+from governor.core.rules.shared import Mode, Rule, Threshold
 from governor.core.rules.spike import Spike
 
 _ORDER = tuple(Mode)
@@ -209,9 +210,7 @@ def _acts(old: Rule, new: Rule) -> Iterator[Change]:
             if old.mode is new.mode:
                 yield Change(new.id, sense, f"a new action: {_actions([action])}")
         elif before != action:
-            was, now = before.rate, action.rate
-            slower = now.requests * was.span < was.requests * now.span
-            sense = Sense.TIGHTENED if slower else Sense.LOOSENED
+            sense = Sense.TIGHTENED if _harder(before, action) else Sense.LOOSENED
             yield Change(new.id, sense, f"{_actions([before])} to {_actions([action])}")
     for name in old.actions.keys() - new.actions.keys():
         yield Change(new.id, Sense.LOOSENED, f"no action {name} any more")
@@ -220,6 +219,21 @@ def _acts(old: Rule, new: Rule) -> Iterator[Change]:
         if due[name].at != later[name].at and _limit(old) == _limit(new):
             sense = Sense.TIGHTENED if later[name].amount < due[name].amount else Sense.LOOSENED
             yield Change(new.id, sense, f"{name} at {due[name].at} to {later[name].at}")
+
+
+def _harder(was: Action, now: Action) -> bool:
+    """Return whether an action is felt more than it was: a harder deed, a lower rate, by more."""
+    deeds = [_HARDNESS.index(each.do) for each in (was, now)]
+    if deeds[0] != deeds[1]:
+        return deeds[0] < deeds[1]
+    if was.rate and now.rate and was.rate != now.rate:
+        return now.rate.requests * was.rate.span < was.rate.requests * now.rate.span
+    if was.percent != now.percent:
+        return was.percent < now.percent
+    return (was.manual, bool(was.most)) > (now.manual, bool(now.most))
+
+
+_HARDNESS: Final = (Deed.DOWNGRADE, Deed.THROTTLE, Deed.BLOCK)
 
 
 def _due(rule: Rule) -> dict[str, Threshold]:
@@ -231,8 +245,17 @@ def _due(rule: Rule) -> dict[str, Threshold]:
     return found
 
 
-def _actions(actions: Iterable[Throttle]) -> str:
-    return ", ".join(
-        f"{each.name}: throttle to {each.rate}" + (f" for each {each.each}" if each.each else "")
-        for each in actions
-    )
+def _actions(actions: Iterable[Action]) -> str:
+    return ", ".join(f"{each.name}: {each}{_bounds(each)}" for each in actions)
+
+
+def _bounds(action: Action) -> str:
+    """Return within what an action keeps, as far as it says so."""
+    said = [
+        f"percent {action.percent}%" if action.percent < EVERY_ONE else "",
+        f"max_affected {action.most}" if action.most else "",
+        "approval manual" if action.manual else "",
+        f"announce {action.announce}" if action.announce else "",
+        "early" if action.early else "",
+    ]
+    return "".join(f", {text}" for text in said if text)

@@ -9,6 +9,7 @@ from governor.core.rules.shared import MAX_ALERTS
 from governor.core.rules.units import MICRO, Measure
 from governor.documents.sections import Section, choice
 from governor.rulebook import common
+from governor.rulebook.actions import actions
 from governor.rulebook.thresholds import Reading, thresholds
 from governor.rulebook.values import Amount, amount, duration, share, threshold, zone
 
@@ -35,14 +36,15 @@ def read(section: Section) -> Forecast:
     """Read a forecast; what is wrong is reported."""
     limit = section.take("limit", amount, None, "10000 USD")
     every = section.take("period", _EVERY, Every.MONTH, "month")
-    steps = thresholds(
-        section, Reading(lambda text: threshold(text, limit), "100%", CLEARS_PERCENT)
-    )
+    deeds = actions(section, latched=False, ends=True)
+    reading = Reading(lambda text: threshold(text, limit), "100%", CLEARS_PERCENT)
+    steps = thresholds(section, reading, deeds)
     return Forecast(
-        **common.common(section, acts=False),
+        **common.common(section, acts=True),
         **common.judged(section, timedelta(minutes=15)),
         limit_text=section.written("limit"),
         thresholds=steps,
+        actions=deeds,
         measure=(limit or _NO_LIMIT).measure,
         limit=(limit or _NO_LIMIT).amount,
         calendar=Calendar(every, section.take("timezone", zone, "UTC")),

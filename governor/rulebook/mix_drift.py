@@ -14,6 +14,7 @@ from governor.documents import Node
 from governor.documents.sections import Section, choice, listed, shown, suggestion
 from governor.documents.texts import line
 from governor.rulebook import common
+from governor.rulebook.actions import actions
 from governor.rulebook.scope import dimension
 from governor.rulebook.thresholds import Reading, thresholds
 from governor.rulebook.values import MAX_NAME_CHARACTERS, duration, share, whole
@@ -48,8 +49,9 @@ _NONE: Final[Mapping[str, int]] = MappingProxyType({})
 
 def read(section: Section) -> MixDrift:
     """Read a mix drift; what is wrong is reported."""
-    rule = common.common(section, acts=False)
-    steps = thresholds(section, Reading(points, "10pp", CLEARS_PERCENT))
+    rule = common.common(section, acts=True)
+    deeds = actions(section, latched=False, ends=False)
+    steps = thresholds(section, Reading(points, "10pp", CLEARS_PERCENT), deeds)
     classes = _classes(section)
     by = section.take("by", dimension, "model")
     if by in rule["per"]:
@@ -63,6 +65,7 @@ def read(section: Section) -> MixDrift:
         **common.judged(section, timedelta(minutes=15)),
         limit_text=steps[0].at if steps else "",
         thresholds=steps,
+        actions=deeds,
         measure=section.take("share_of", choice(_SHARED), Measure.REQUESTS),
         by=by,
         classes=classes,

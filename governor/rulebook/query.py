@@ -10,6 +10,7 @@ from governor.core.rules.units import Measure, Unit
 from governor.documents.sections import Read, Section, choice
 from governor.documents.texts import identifier
 from governor.rulebook import common
+from governor.rulebook.actions import actions
 from governor.rulebook.ratio import DIRECTION, signed
 from governor.rulebook.thresholds import Reading, thresholds
 from governor.rulebook.values import amount, count, duration, seconds, share
@@ -32,7 +33,7 @@ UNITS: Final = {"USD": Unit.COST, "share": Unit.SHARE, "count": Unit.COUNT, "sec
 
 def read(section: Section) -> Query:
     """Read a query and try it on empty tables; what is wrong is reported."""
-    rule = common.common(section, acts=False)
+    rule = common.common(section, acts=True)
     unit = section.take("unit", choice(UNITS), _NO_UNIT, "USD")
     below = section.take("direction", DIRECTION, False)  # noqa: FBT003  # above
     value = section.take("value", identifier_of_column, "", "wasted")
@@ -40,13 +41,15 @@ def read(section: Section) -> Query:
     if unit is not None:
         at, such_as = _AMOUNTS[unit]
         reading = Reading(signed(at, below=below), such_as, 100, below)
-    steps = thresholds(section, reading)
+    deeds = actions(section, latched=False, ends=False)
+    steps = thresholds(section, reading, deeds)
     wanted = (*rule["per"], value)
     return Query(
         **rule,
         **common.judged(section, timedelta(minutes=5)),
         limit_text=steps[0].at if steps else "",
         thresholds=steps,
+        actions=deeds,
         sql=section.take("sql", lambda text: _question(text, wanted), "", _SUCH_AS),
         value=value,
         unit_of=unit or Unit.COUNT,

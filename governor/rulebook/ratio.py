@@ -11,6 +11,7 @@ from governor.core.rules.shared import MAX_ALERTS
 from governor.core.rules.units import Measure
 from governor.documents.sections import Read, Section, choice, listed
 from governor.rulebook import common
+from governor.rulebook.actions import actions
 from governor.rulebook.budget import EVERY
 from governor.rulebook.thresholds import Reading, thresholds
 from governor.rulebook.values import Amount, amount, duration, share, whole, zone
@@ -44,11 +45,12 @@ SUCH_AS: Final = {
 
 def read(section: Section) -> Ratio:
     """Read a ratio; what is wrong is reported."""
-    rule = common.common(section, acts=False)
+    rule = common.common(section, acts=True)
     above = section.take("numerator", _NUMERATOR, Measure.COST, "cost")
     under = section.take("denominator", _DENOMINATOR, Against.REVENUE, "revenue")
     below = section.take("direction", DIRECTION, False)  # noqa: FBT003  # above
     _check_goes_together(section, above, under, rule["per"])
+    deeds = actions(section, latched=False, ends="period" in section.entries)
     return Ratio(
         **rule,
         **common.judged(section, timedelta(minutes=5)),
@@ -58,7 +60,8 @@ def read(section: Section) -> Ratio:
         numerator=above,
         denominator=under,
         below=below,
-        thresholds=thresholds(section, _reading(above, under, below=below)),
+        thresholds=thresholds(section, _reading(above, under, below=below), deeds),
+        actions=deeds,
         max_alerts=common.most_alerts(section, MAX_ALERTS),
     )
 

@@ -5,7 +5,8 @@ It says what each value looks like; what goes together only `governor rules chec
 
 from typing import Any, Final
 
-from governor.core.rules.shared import Fail, Level
+from governor.core.rules.actions import Deed, Fail, Until
+from governor.core.rules.shared import Level
 from governor.core.scopes import DIMENSIONS
 from governor.rulebook import actions, rulefile
 from governor.rulebook.kinds import KINDS
@@ -85,32 +86,74 @@ def _threshold(kind: str) -> dict[str, Any]:
     level = {"enum": [str(level) for level in Level], "description": "How bad it is."}
     named = {"description": "Names of actions of the rule.", **TEXTS}
     words = {"at": AT[kind], "level": level}
-    words |= {"actions": named} if kind == "budget" else {"clear": clear}
+    words |= {"actions": named} if "actions" in KINDS[kind].keys else {}
+    words |= {"clear": clear} if kind != "budget" else {}
     return _object(words, needed=("at", "level"))
 
 
 def _action() -> dict[str, Any]:
+    rate = {
+        "type": "string",
+        "pattern": "^[0-9]{1,9}/(s|min|h|day)$",
+        "examples": ["2/min"],
+        "description": "How many requests pass in a span.",
+    }
+    models = {
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": actions.MAX_MODELS,
+        "additionalProperties": {"type": "string"},
+        "description": "A model or a glob, and what to use instead.",
+    }
     words = {
-        "do": {"const": "throttle"},
-        "to": {
-            "type": "string",
-            "pattern": "^[0-9]{1,9}/(s|min|h|day)$",
-            "examples": ["2/min"],
-            "description": "How many requests pass in a span.",
-        },
+        "do": {"enum": [deed.value for deed in Deed], "description": "What becomes of requests."},
+        "to": {"anyOf": [rate, models], "description": "The rate, or the models."},
         "each": {
             "enum": [*DIMENSIONS, actions.TOGETHER],
             "default": "user",
             "description": "Whose rate it is; none: one for the whole group.",
         },
-        "until": {"const": "period_end"},
+        "until": {
+            "anyOf": [
+                {"enum": [until.value for until in Until]},
+                {"type": "string", "pattern": "^[0-9]{1,6}(s|m|h|d)$"},
+            ],
+            "description": "When its reason ends: with the period, the alert, or after so long.",
+        },
         "fail": {
             "enum": [fail.value for fail in Fail],
             "default": Fail.OPEN.value,
             "description": "What becomes of it when gates hear nothing of the daemon.",
         },
+        "approval": {
+            "enum": list(actions.APPROVAL),
+            "default": "auto",
+            "description": "Whether it begins by itself, or when a person approves it.",
+        },
+        "max_affected": {
+            "type": ["string", "integer"],
+            "pattern": "^[0-9]{1,9}%?( of [a-z_]+)?$",
+            "examples": ["25%", "200 of user"],
+            "description": "How many it may touch; more wait for approval.",
+        },
+        "percent": {
+            "type": "string",
+            "pattern": "^[0-9]{1,3}%$",
+            "default": "100%",
+            "description": "The share of users that it is for, always the same ones.",
+        },
+        "announce": {
+            "type": "string",
+            "pattern": "^[0-9]{1,6}(s|m|h|d)$",
+            "description": "How long before it begins people are told.",
+        },
+        "early": {
+            "type": "boolean",
+            "default": False,
+            "description": "Count what will be spent before it bites as if it were.",
+        },
     }
-    return _object({name: words[name] for name in actions.KEYS}, needed=("do", "to"))
+    return _object({name: words[name] for name in actions.KEYS}, needed=("do",))
 
 
 def _object(words: dict[str, Any], needed: tuple[str, ...]) -> dict[str, Any]:

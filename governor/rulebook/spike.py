@@ -12,6 +12,7 @@ from governor.core.rules.units import MICRO, Measure
 from governor.core.series import Asked
 from governor.documents.sections import Read, Section, choice
 from governor.rulebook import common
+from governor.rulebook.actions import actions
 from governor.rulebook.ratio import SUCH_AS, of_measure
 from governor.rulebook.thresholds import Reading, thresholds
 from governor.rulebook.values import duration, share, zone
@@ -47,9 +48,9 @@ _TIMES: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,2})?x", re.ASCII)
 def read(section: Section) -> Spike:
     """Read a spike; what is wrong is reported."""
     measure = section.take("metric", METRIC, Measure.COST)
-    steps = thresholds(
-        section, Reading(of_measure(measure, "metric"), SUCH_AS[measure], CLEARS_PERCENT)
-    )
+    deeds = actions(section, latched=False, ends=False)
+    reading = Reading(of_measure(measure, "metric"), SUCH_AS[measure], CLEARS_PERCENT)
+    steps = thresholds(section, reading, deeds)
     against, times, wide = _baseline(section)
     asked = replace(
         _guards(section),
@@ -63,10 +64,11 @@ def read(section: Section) -> Spike:
     else:
         asked = replace(asked, score=times, young=0.0, relief=times / 4, times=1.0, day_share=0.0)
     return Spike(
-        **common.common(section, acts=False),
+        **common.common(section, acts=True),
         **common.judged(section, timedelta(minutes=1)),
         limit_text=steps[0].at if steps else "",
         thresholds=steps,
+        actions=deeds,
         measure=measure,
         against=against,
         asked=asked,

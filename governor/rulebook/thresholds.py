@@ -5,7 +5,8 @@ from itertools import pairwise
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from governor.core.rules.shared import Level, Threshold, Throttle
+from governor.core.rules.actions import Action
+from governor.core.rules.shared import Level, Threshold
 from governor.documents import Node
 from governor.documents.sections import Read, Section, choice, shown, suggestion
 
@@ -13,7 +14,7 @@ MAX_THRESHOLDS: Final = 20
 KEYS: Final = ("at", "clear", "level", "actions")
 _LEVEL: Final = choice({str(level): level for level in Level})
 _NO_AMOUNT: int | None = None
-_NO_ACTIONS: Final[Mapping[str, Throttle]] = MappingProxyType({})
+_NO_ACTIONS: Final[Mapping[str, Action]] = MappingProxyType({})
 
 
 class Reading(NamedTuple):
@@ -40,7 +41,7 @@ class _Step(NamedTuple):
 
 
 def thresholds(
-    rule: Section, reading: Reading, actions: Mapping[str, Throttle] = _NO_ACTIONS
+    rule: Section, reading: Reading, actions: Mapping[str, Action] = _NO_ACTIONS
 ) -> tuple[Threshold, ...]:
     """Read the thresholds of a rule with these actions; they rise, and no action is left over."""
     entry = rule.entries.get("thresholds")
@@ -65,12 +66,13 @@ def thresholds(
             level=step.level or Level.INFO,
             actions=step.actions,
             clear=step.clear,
+            early=any(actions[name].early for name in step.actions if name in actions),
         )
         for step in steps
     )
 
 
-def _step(node: Node, rule: Section, reading: Reading, actions: Mapping[str, Throttle]) -> _Step:
+def _step(node: Node, rule: Section, reading: Reading, actions: Mapping[str, Action]) -> _Step:
     report = rule.report
     keys = KEYS if reading.clears is not None else [key for key in KEYS if key != "clear"]
     section = Section("a threshold", node, keys, report)
@@ -104,7 +106,7 @@ def _clear(section: Section, amount: int | None, reading: Reading) -> int | None
     return clear
 
 
-def _known(actions: Mapping[str, Throttle]) -> Read[str]:
+def _known(actions: Mapping[str, Action]) -> Read[str]:
     def known(text: str) -> str:
         if text not in actions:
             close = suggestion(text, actions) or "; define it under 'actions' of the rule"

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from zoneinfo import available_timezones
 
 from governor.core.pricing import NANO_PER_USD
-from governor.core.rules.shared import Rate
+from governor.core.rules.actions import Rate
 from governor.core.rules.units import MICRO, Measure
 from governor.documents.sections import Read, closest, listed, suggestion
 

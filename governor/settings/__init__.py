@@ -12,11 +12,11 @@ from typing import Final
 
 from governor.core.errors import ConfigError
 from governor.settings.checking import check, leaf_of
+from governor.settings.gate import Gate
 from governor.settings.listing import Row, listing, routes
 from governor.settings.model import (
     Control,
     Directives,
-    Gate,
     Http,
     Ingest,
     Kafka,

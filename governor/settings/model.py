@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from governor.core.positions import ResetPolicy
 from governor.formats import FORMATS
+from governor.settings.gate import Gate
 from governor.settings.group import CONFLICT, FilePath, Group, Line, Secret, Switch
 from governor.settings.receivers import PagerDuty, Slack, Smtp, Webhook
 from governor.settings.values import (
@@ -245,6 +246,10 @@ class Directives(Group):
         timedelta(seconds=30),
         description="How long gates obey an `open` directive without a sign of the daemon.",
     )
+    stale_after: Annotated[timedelta, Duration("10s", "1d", "5m")] = Field(
+        timedelta(minutes=5),
+        description="Nothing new is enforced while usage is stored later than this.",
+    )
 
 
 class Control(Group):
@@ -266,15 +271,6 @@ class Control(Group):
             text = f"control.{conflicts[0][0]} {conflicts[0][1]}"
             raise PydanticCustomError(CONFLICT, "{text}", {"text": text, "conflicts": conflicts})
         return self
-
-
-class Gate(Group):
-    """Where the gate answers whether a request may run."""
-
-    host: Line = Field("127.0.0.1", description="Address to listen on.")
-    port: Annotated[int, Whole(0, 65_535, 9465)] = Field(
-        9465, description="Port to listen on; 0 takes any free port."
-    )
 
 
 class Log(Group):

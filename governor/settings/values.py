@@ -6,6 +6,7 @@ Every source hands over texts (YAML scalars too, so that `sasl_password: 0123` k
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
@@ -181,6 +182,35 @@ class Servers(Reader):
 
     def __str__(self) -> str:
         return "list of host:port"
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs(Reader):
+    """Names and what stands for each, as `name=value` with commas between."""
+
+    known: tuple[str, ...]
+    such_as: str
+
+    def read(self, value: object) -> Mapping[str, str]:
+        """Return the pairs; each name is known and there once."""
+        if isinstance(value, Mapping):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(f"must be such as {self.such_as}")  # noqa: TRY004 pydantic catches it
+        found: dict[str, str] = {}
+        for part in value.split(","):
+            name, equals, named = (piece.strip() for piece in part.partition("="))
+            if not equals or not named:
+                raise ValueError(f"{part[:60]!r} must be such as {self.such_as}")
+            if name not in self.known:
+                raise ValueError(f"unknown name {name[:60]!r}; known: {', '.join(self.known)}")
+            if name in found:
+                raise ValueError(f"{name} is there twice")
+            found[name] = named
+        return found
+
+    def __str__(self) -> str:
+        return f"list of name=value, such as {self.such_as}"
 
 
 @dataclass(frozen=True, slots=True)

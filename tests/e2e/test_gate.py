@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from governor.adapters.kafka.connection import Connection
 from governor.adapters.kafka.directives import DirectivePublisher, Record
 from governor.core.directives import Directive, Effect, Heartbeat, WireCondition
-from governor.core.rules.shared import Fail
+from governor.core.rules.actions import Fail
 from governor.demo.broker import EmbeddedBroker
 from tests.brokers import ApacheKafka, Broker
 from tests.e2e.daemon import Gate, environment, governor

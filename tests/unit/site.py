@@ -21,8 +21,9 @@ from governor.core.notifications import Notice
 from governor.core.periods import Calendar, Every
 from governor.core.positions import PartitionId, Position, Resumption, Start
 from governor.core.pricing import FEMTO_PER_USD, NANO_PER_USD, ModelKey, Price, Rates
+from governor.core.rules.actions import Action, Fail, Rate
 from governor.core.rules.budget import Budget
-from governor.core.rules.shared import Fail, Level, Mode, Rate, Rule, Threshold, Throttle
+from governor.core.rules.shared import Level, Mode, Rule, Threshold
 from governor.core.rules.units import Measure
 from governor.core.scopes import Condition, Scope
 from governor.formats import FORMATS
@@ -36,7 +37,7 @@ FLAT = ModelKey("acme", "flat")
 FLAT_PRICE = (
     Price(FLAT, Rates(input=FEMTO_PER_USD // 1000, output=FEMTO_PER_USD // 1000), "test"),
 )
-SLOW = Throttle("slow", Rate(2, timedelta(minutes=1)), "user", Fail.OPEN)
+SLOW = Action(name="slow", rate=Rate(2, timedelta(minutes=1)), each="user", fail=Fail.OPEN)
 LEVELS = (Level.INFO, Level.WARNING, Level.CRITICAL)
 
 
@@ -77,7 +78,11 @@ def budget(
         per=per,
         mode=mode,
         hold=hold,
-        actions={"slow": Throttle("slow", Rate(rate, SLOW.rate.span), "user", Fail.OPEN)},
+        actions={
+            "slow": Action(
+                name="slow", rate=Rate(rate, SLOW.rate.span), each="user", fail=Fail.OPEN
+            )
+        },
     )
 
 

@@ -22,8 +22,9 @@ from governor.core.directives import (
 )
 from governor.core.enforcement import Issue, directives_for, released, scope_of
 from governor.core.periods import Calendar, Every
+from governor.core.rules.actions import Action, Fail, Rate
 from governor.core.rules.budget import Budget
-from governor.core.rules.shared import Fail, Level, Mode, Rate, Threshold, Throttle
+from governor.core.rules.shared import Level, Mode, Threshold
 from governor.core.rules.units import Measure
 from governor.core.scopes import DIMENSIONS, Condition, Scope
 
@@ -33,8 +34,8 @@ PERIOD = MONTH.period(NOW)
 MINUTE = timedelta(minutes=1)
 KEY = AlertKey("growth", ("acme",), PERIOD)
 
-SLOW = Throttle("slow", Rate(10, MINUTE), "user", Fail.OPEN)
-STOP = Throttle("stop", Rate(0, MINUTE), None, Fail.CLOSED)
+SLOW = Action(name="slow", rate=Rate(10, MINUTE), each="user", fail=Fail.OPEN)
+STOP = Action(name="stop", rate=Rate(0, MINUTE), each=None, fail=Fail.CLOSED)
 
 
 def budget(**changes: object) -> Budget:
@@ -99,6 +100,7 @@ def test_a_directive() -> None:
             each="user",
             fail=Fail.OPEN,
             alert=KEY.id,
+            episode=1,
             evidence={"usage/0": "17"},
         )
     ]
@@ -114,7 +116,7 @@ def test_what_thresholds_call_for(amount: int, actions: list[str]) -> None:
     assert said(issued) == [(name, Effect.THROTTLE, 5 + n) for n, name in enumerate(actions)]
 
 
-@pytest.mark.parametrize("mode", [Mode.OFF, Mode.SHADOW, Mode.NOTIFY])
+@pytest.mark.parametrize("mode", [Mode.OFF, Mode.NOTIFY])
 def test_only_enforce_acts(mode: Mode) -> None:
     """In every other mode nothing is issued, and what stands is released."""
     rule = budget(mode=mode)
@@ -324,6 +326,12 @@ directives = st.builds(
     fail=st.sampled_from(Fail),
     alert=st.none() | st.text(max_size=10),
     evidence=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
+    models=st.dictionaries(st.text(max_size=5), st.text(max_size=5), min_size=1, max_size=2),
+    percent=st.integers(0, 100),
+    percent_of=st.none() | st.sampled_from(DIMENSIONS),
+    starts_at=st.none() | times,
+    shadow=st.booleans(),
+    waits=st.none() | st.text(max_size=5),
     released_by=st.none() | st.text(max_size=5),
 )
 heartbeats = st.builds(Heartbeat, version=st.integers(0, 2**62), sent_at=times, lease_until=times)

@@ -62,7 +62,7 @@ def test_a_jump_is_three_lines_and_one_message(site: Site) -> None:
     assert (notice.level, notice.revision) == (Level.CRITICAL, 1)
     (directive,) = site.standing()
     assert (directive.until, directive.version) == (MIDNIGHT, 1)
-    assert notice.throttles == ("2 requests in 60 s for each user",)
+    assert notice.throttles == ("2/min for each user", "20.00 USD past 100% by then")
     assert site.published == [directive]
 
 
@@ -130,10 +130,12 @@ def test_shadow_tells_and_does_nothing(path: Path, clock: Clock) -> None:
         site.spend(120)
         assert site.crossings() == ALL_THREE
         assert site.ask("SELECT actions FROM alert_lines ORDER BY seq")[-1] == (["slow"],)
-        assert (site.owed(), site.standing()) == ([], [])
+        (would,) = site.standing()
+        assert (site.owed(), would.shadow) == ([], True)
         site.evaluate.reload([budget()])
         assert [notice.level for notice in site.owed()] == [Level.CRITICAL]
-        assert len(site.standing()) == 1
+        (acts,) = site.standing()
+        assert (acts.shadow, acts.version > would.version) == (False, True)
         site.evaluate.reload([budget(mode=Mode.NOTIFY)])
         assert site.standing() == []
         assert site.crossings() == ALL_THREE
@@ -386,4 +388,4 @@ def test_a_narrower_where_goes_on_being_told(path: Path, clock: Clock) -> None:
         site.spend(60)
         (notice,) = site.owed()
         assert (notice.level, notice.value) == (Level.CRITICAL, "120.00 USD")
-        assert notice.throttles == ("2 requests in 60 s for each user",)
+        assert notice.throttles == ("2/min for each user", "20.00 USD past 100% by then")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any
@@ -24,12 +24,13 @@ from governor.core.directives import (
     unwire,
 )
 from governor.core.errors import TransientError
-from governor.core.rules.shared import Fail
-from governor.gate.app import MAX_BODY_BYTES, Gate
+from governor.core.rules.actions import Fail
+from governor.gate.app import Gate
 from governor.gate.board import MAX_KEYS, Board
 from governor.gate.buckets import SECOND_NS, Bucket, Buckets
-from governor.gate.decide import ALLOW, Decision, decide
+from governor.gate.decide import ALLOW, Decision, drawn, look
 from governor.gate.follow import Follower, News
+from governor.gate.reading import MAX_BODY_BYTES
 
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
@@ -57,14 +58,47 @@ def heartbeat(at: datetime = NOW, version: int = 100) -> Heartbeat:
     return Heartbeat(version=version, sent_at=at, lease_until=at + LEASE)
 
 
-def board_of(*records: Directive | Heartbeat, limit: int = 1000, now: datetime = NOW) -> Board:
-    board = Board(limit)
-    board.take(records, now)
-    return board
+class Known:
+    """A board and the lease beside it, at times that the test gives."""
+
+    def __init__(self, limit: int) -> None:
+        self.board = Board(limit)
+        self.lease_until: datetime | None = None
+        self._version = 0
+
+    def take(self, records: Sequence[Directive | Heartbeat], now: datetime) -> None:
+        self.board.take([each for each in records if isinstance(each, Directive)], now)
+        for beat in records:
+            if isinstance(beat, Heartbeat) and beat.version >= self._version:
+                self._version, self.lease_until = beat.version, beat.lease_until
+
+    def __len__(self) -> int:
+        return len(self.board)
+
+    def in_force(self, now: datetime) -> list[Directive]:
+        return list(self.board.in_force(now, self.lease_until))
 
 
-def held(board: Board, dimensions: Mapping[str, str | None], now: datetime = NOW) -> list[str]:
-    return [throttle.directive.id for throttle in board.holding(dimensions, now)]
+def board_of(*records: Directive | Heartbeat, limit: int = 1000, now: datetime = NOW) -> Known:
+    known = Known(limit)
+    known.take(records, now)
+    return known
+
+
+def held(known: Known, dimensions: Mapping[str, str | None], now: datetime = NOW) -> list[str]:
+    return [each.id for each in known.board.holding(dimensions, now, known.lease_until)]
+
+
+def decide(
+    known: Known,
+    buckets: Buckets,
+    dimensions: Mapping[str, str | None],
+    now: datetime,
+    now_ns: int,
+) -> Decision:
+    """Decide as the gate does."""
+    found, _ = look(known.board, dimensions, now, known.lease_until)
+    return found.decision(drawn(found.throttles, buckets, dimensions, now, now_ns), now)
 
 
 # ------------------------------------------------------------------------------------- the board
@@ -95,8 +129,9 @@ def test_the_newest_version_holds() -> None:
     """An older version of a directive is ignored, in whatever order the two come."""
     for versions in ((1, 2), (2, 1)):
         records = [directive(version=v, rate_requests=v) for v in versions]
-        (throttle,) = board_of(heartbeat(), *records).holding({"tier": "free"}, NOW)
-        assert throttle.directive.version == 2
+        known = board_of(heartbeat(), *records)
+        (throttle,) = known.board.holding({"tier": "free"}, NOW, known.lease_until)
+        assert throttle.version == 2
 
 
 def test_a_release_ends_a_throttle() -> None:
@@ -367,9 +402,12 @@ class Site:
 
     def __init__(self, *records: Directive | Heartbeat) -> None:
         self.now = NOW
-        self.gate = Gate(now=lambda: self.now, monotonic_ns=lambda: 0)
+        self.gate = Gate(now=lambda: self.now, monotonic_ns=self.steady_ns)
         if records:
             self.gate.learn(News(records, caught_up=True))
+
+    def steady_ns(self) -> int:
+        return (self.now - NOW) // timedelta(microseconds=1) * 1_000
 
     def ask(
         self,
@@ -597,4 +635,4 @@ def test_the_follower_goes_on_after_any_error(monkeypatch: pytest.MonkeyPatch) -
 
 def test_allow_is_one_value() -> None:
     """The answer to most questions is not built anew."""
-    assert decide(Board(), Buckets(), {}, NOW, 0) is ALLOW
+    assert decide(board_of(), Buckets(), {}, NOW, 0) is ALLOW

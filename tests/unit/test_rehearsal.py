@@ -317,7 +317,7 @@ def test_two_rulebooks_over_the_same_history() -> None:
     assert [row["threshold"] for row in against["only_now"]] == ["100%"]
     shadow = run("backtest", "rules.yaml", "--events", "events.ndjson", "--json", "--as", "shadow")
     document = json.loads(shadow.stdout)
-    assert (document["throttles"], document["posts"]) == ([], 0)
+    assert ([each["shadow"] for each in document["throttles"]], document["posts"]) == ([True], 0)
     assert len(document["transitions"]) == 2
 
 
@@ -514,7 +514,7 @@ def test_the_schema_knows_what_is_right() -> None:
         ("level: info", "level: bad"),
         ("at: 50%", "at: 0.5"),
         ("2/min", "2 a minute"),
-        ("do: throttle", "do: block"),
+        ("do: throttle", "do: stop"),
         ("id: cap", "id: Cap"),
     ],
 )

@@ -14,8 +14,9 @@ from governor.cli import app
 from governor.core.errors import ConfigError
 from governor.core.notifications import PLACEHOLDERS
 from governor.core.periods import Calendar, Every
+from governor.core.rules.actions import Action, Fail, Rate
 from governor.core.rules.budget import Budget
-from governor.core.rules.shared import Fail, Level, Mode, Rate, Threshold, Throttle
+from governor.core.rules.shared import Level, Mode, Threshold
 from governor.core.rules.units import Measure
 from governor.core.scopes import DIMENSIONS, Condition, Scope
 from governor.documents import MAX_BYTES, MAX_PROBLEMS, read_document
@@ -132,8 +133,8 @@ def test_a_whole_rule() -> None:
         mode=Mode.ENFORCE,
         hold=timedelta(minutes=5),
         actions={
-            "slow": Throttle("slow", Rate(2, 60 * SECOND), "user", Fail.OPEN),
-            "choke": Throttle("choke", Rate(1, 3600 * SECOND), None, Fail.CLOSED),
+            "slow": Action(name="slow", rate=Rate(2, 60 * SECOND), each="user", fail=Fail.OPEN),
+            "choke": Action(name="choke", rate=Rate(1, 3600 * SECOND), each=None, fail=Fail.CLOSED),
         },
         runbook="https://wiki.example.com/free?a=b#c",
         place="rules/a.yaml:4:5",
@@ -479,8 +480,8 @@ VALUES = {
     ("wher", "{tier: free}"): "10:5: unknown key 'wher' (did you mean 'where'?)",
     ("time_zone", "UTC"): "10:5: unknown key 'time_zone' (did you mean 'timezone'?)",
     ("qqq", "{}"): "10:5: unknown key 'qqq'; rule 'cap' may have id, kind, owner, summary,"
-    " runbook, labels, mode, where, per, for, thresholds, max_alerts, renamed_from, limit,"
-    " limit_from, rollover, period, timezone or actions",
+    " runbook, labels, mode, where, per, for, thresholds, actions, max_alerts, renamed_from, limit,"
+    " limit_from, rollover, period or timezone",
     ("labels", "{}"): "10:13: labels must be a mapping, such as {severity: low, team: search}",
     ("actions", "{}"): "10:14: actions must be a mapping, such as"
     " {slow: {do: throttle, to: 2/min}}",
@@ -498,10 +499,11 @@ def test_bad_value(change: tuple[str, str | None], message: str) -> None:
 
 
 ACTIONS = {
-    "throttle": "11:13: action 'slow' must be a mapping of do, to, each, until or fail",
+    "throttle": "11:13: action 'slow' must be a mapping of do, to, each, until,"
+    " fail, approval, max_affected, percent, announce or early",
     "{do: throttle}": "11:13: action 'slow' needs to, such as 2/min",
     "{to: 2/min}": "11:13: action 'slow' needs do, such as throttle",
-    "{do: block, to: 2/min}": "11:18: do='block': must be throttle",
+    "{do: stop, to: 2/min}": "11:18: do='stop': must be throttle, downgrade_model or block",
     "{do: throttle, to: 2}": "11:32: to=2: has no unit; write 2/min (units: s, min, h or day)",
     "{do: throttle, to: 2/m}": "11:32: to='2/m': write 2/min",
     "{do: throttle, to: 2/minute}": "11:32: to='2/minute': write 2/min",
@@ -512,11 +514,11 @@ ACTIONS = {
     "{do: throttle, to: 0/s}": "11:32: to='0/s': must be from 1 to 1000000 requests",
     "{do: throttle, to: 2/s, each: users}": "11:43: each='users': unknown dimension"
     " (did you mean 'user'?)",
-    "{do: throttle, to: 2/s, until: tomorrow}": "11:44: until='tomorrow': must be period_end",
+    "{do: throttle, to: 2/s, until: tomorrow}": "11:44: until='tomorrow': must be period_end,"
+    " resolved, or a time such as 4h",
     "{do: throttle, to: 2/s, fail: opne}": "11:43: fail='opne': must be open or closed"
     " (did you mean 'open'?)",
-    "{do: throttle, to: 2/s, per: user}": "11:37: unknown key 'per'; action 'slow' may have do,"
-    " to, each, until or fail",
+    "{do: throttle, to: 2/s, per: user}": "11:37: unknown key 'per' (did you mean 'percent'?)",
 }  # fmt: skip
 
 

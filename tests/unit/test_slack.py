@@ -114,7 +114,7 @@ def test_an_alert_is_one_message_from_first_to_last(slack: SlackStandIn, bot: Sl
         "event_payload": {"thread": NOTICE.message, "serial": 3},
     }
     assert "the period ended" in said(message.now.blocks)
-    assert "Slowed down" not in said(message.now.blocks)
+    assert "Enforcement" not in said(message.now.blocks)
 
 
 def test_a_message_says_what_people_need(slack: SlackStandIn, bot: SlackBot) -> None:
@@ -129,7 +129,7 @@ def test_a_message_says_what_people_need(slack: SlackStandIn, bot: SlackBot) -> 
         f"<!date^{int(NOTICE.period_end.timestamp())}^",
         "2026-11-25 00:00 UTC",
         "• 50% at 10:00: info\n• 80% at 12:00: warning",
-        "Slowed down now:\n• each customer of chat: 2/min",
+        "Enforcement:\n• each customer of chat: 2/min",
         "*Owner*\ngrowth",
         "<https://wiki.example.com/free-tier?a=1&amp;b=2|Runbook>",
         "`a1b2c3d4e5f6`",

@@ -51,6 +51,8 @@ def block(bulletin: Bulletin) -> dict[str, Any] | None:
     elements += [_button(SNOOZE, text, bulletin, span) for span, text in SNOOZES.items()]
     if any(notice.kind == "spike" for notice in open_):
         elements.append(_button(PLAN, "Mark planned", bulletin))
+    if any(notice.waiting for notice in open_):
+        elements.append(_button(APPROVE, "Approve throttle", bulletin, style="primary"))
     if any(notice.throttles for notice in open_):
         sure = {
             "title": _plain("End the throttle?"),

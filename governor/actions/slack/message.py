@@ -73,7 +73,7 @@ def compose(notice: Notice, remark: str | None = None) -> Message:
         rest = len(notice.throttles) - MAX_LINES
         lines = _cut(notice.throttles[:MAX_LINES])
         more = [f"… and {rest} more"] if rest > 0 else []
-        blocks.append(plain("\n".join(["Slowed down now:", *lines, *more]), MAX_LIST))
+        blocks.append(plain("\n".join(["Enforcement:", *lines, *more]), MAX_LIST))
     if notice.history:
         rest = len(notice.history) - MAX_LINES
         lines = _cut(notice.history[-MAX_LINES:])
@@ -197,7 +197,7 @@ def _text(notice: Notice, remark: str | None) -> str:
     if remark:
         lines.append(remark)
     if notice.throttles:
-        lines += ["Slowed down now:", *(line[:MAX_LINE] for line in notice.throttles[:MAX_LINES])]
+        lines += ["Enforcement:", *(line[:MAX_LINE] for line in notice.throttles[:MAX_LINES])]
     return shown("\n".join(lines), MAX_TEXT)
 
 

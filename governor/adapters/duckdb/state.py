@@ -105,9 +105,10 @@ class State:
         return body
 
     def directives(self, now: datetime) -> list[Directive]:
-        """Return the newest version of every directive that ends after `now`."""
+        """Return the newest version of each directive that ends later or whose alert lasts."""
         found = self._rows(
-            "SELECT body FROM directive_versions WHERE until > $1"
+            "SELECT body FROM directive_versions WHERE until > $1 OR left(directive_id, 12) IN"
+            " (SELECT alert_id FROM alerts WHERE phase <> 'resolved')"
             " QUALIFY row_number() OVER (PARTITION BY directive_id ORDER BY version DESC) = 1",
             [now],
         )

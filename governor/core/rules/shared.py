@@ -13,9 +13,12 @@ from types import MappingProxyType
 from typing import ClassVar, Final, Self
 
 from governor.core.periods import Period
+from governor.core.rules.actions import Action
 from governor.core.rules.units import Unit, amount_text
 from governor.core.scopes import Scope, mask_of
 
+EARLY_FROM: Final = 80
+"""From how many percent of its amount on a threshold may act early."""
 MAX_ALERTS: Final = 10_000
 """Alerts of one rule that may be open at a time, unless it says otherwise."""
 
@@ -40,13 +43,6 @@ class Mode(StrEnum):
     ENFORCE = "enforce"
 
 
-class Fail(StrEnum):
-    """What becomes of a directive when its lease runs out: it ends, or it is held until its end."""
-
-    OPEN = "open"
-    CLOSED = "closed"
-
-
 class Unknown(StrEnum):
     """What to make of a number that is not known: leave all as it is, take it for good, or fire."""
 
@@ -56,37 +52,12 @@ class Unknown(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """So many requests in a span of time; also the size of the burst that is let through."""
-
-    requests: int
-    span: timedelta
-
-    def __str__(self) -> str:
-        units = {86_400: "day", 3_600: "h", 60: "min", 1: "s"}
-        seconds = int(self.span.total_seconds())
-        return f"{self.requests}/{units[seconds]}"
-
-
-@dataclass(frozen=True, slots=True)
-class Throttle:
-    """The action that slows requests of the rule's group down to `rate`, until the period ends.
-
-    Each value of the dimension `each` has a rate of its own; None is one rate for the group.
-    """
-
-    name: str
-    rate: Rate
-    each: str | None
-    fail: Fail
-
-
-@dataclass(frozen=True, slots=True)
 class Threshold:
     """The amount from which on a level holds and actions are due; `at` is how it was written.
 
     Once reached it holds for as long as the amount is at least `clear`; None is the same as
-    `amount`.
+    `amount`. One that acts `early` is reached, too, where at the pace of spending it will be before
+    an action bites, but never below EARLY_FROM of its amount.
     """
 
     at: str
@@ -94,11 +65,17 @@ class Threshold:
     level: Level
     actions: tuple[str, ...] = ()
     clear: int | None = None
+    early: bool = False
+
+    @property
+    def near(self) -> int:
+        """The least amount at which it may be reached."""
+        return self.amount * EARLY_FROM // 100 if self.early else self.amount
 
     @property
     def held_at(self) -> int:
         """The least amount at which it still holds once it was reached."""
-        return self.amount if self.clear is None else self.clear
+        return self.near if self.clear is None else self.clear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +111,7 @@ class Rule(ABC):
     max_alerts: int = MAX_ALERTS
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     renamed_from: tuple[str, ...] = ()
-    actions: Mapping[str, Throttle] = field(default_factory=lambda: MappingProxyType({}))
+    actions: Mapping[str, Action] = field(default_factory=lambda: MappingProxyType({}))
     runbook: str | None = None
     place: str = ""
 
@@ -165,10 +142,24 @@ class Rule(ABC):
         """The dimensions by which usage must be summed up for this rule."""
         return mask_of((*self.where.dimensions, *self.per))
 
-    def crossed(self, amount: int, before: int = 0) -> int:
-        """Return how many of the thresholds hold, counted from the lowest; `before` did so far."""
+    @property
+    def acts_early(self) -> bool:
+        """Whether one of its thresholds does."""
+        return any(threshold.early for threshold in self.thresholds)
+
+    def crossed(self, amount: int, before: int = 0, lead: int = 0) -> int:
+        """Return how many of the thresholds hold, counted from the lowest; `before` did so far.
+
+        `lead` is what will be spent before an action bites.
+        """
         held = sum(amount >= threshold.held_at for threshold in self.thresholds[:before])
-        return max(held, sum(amount >= threshold.amount for threshold in self.thresholds))
+        reached = [
+            number
+            for number, threshold in enumerate(self.thresholds, 1)
+            if amount >= threshold.amount
+            or (lead and threshold.near <= amount and amount + lead >= threshold.amount)
+        ]
+        return max(held, reached[-1] if reached else 0)
 
     def text(self, amount: int) -> str:
         """Write an amount for people."""

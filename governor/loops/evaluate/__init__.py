@@ -5,7 +5,6 @@ memory and are rebuilt from the store at the start and when rules change, so not
 survive a crash but what `Ledger.commit` stores.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,8 @@ from governor.core.alerts import Alert, Ending, Phase, end
 from governor.core.batches import Batch, Stored
 from governor.core.books import Total
 from governor.core.decisions import AuditRow, Line
-from governor.core.directives import Directive, Effect, newest_by_key
+from governor.core.directives import Directive
+from governor.core.early import SAMPLE_EVERY, Early
 from governor.core.gauges.shared import Sighting, sightings
 from governor.core.raises import next_change, raised
 from governor.core.routing import Routing
@@ -35,27 +35,30 @@ from governor.core.verdicts import (
     tell_held,
 )
 from governor.loops.evaluate.adding import added_up, overflow_notices
+from governor.loops.evaluate.bounding import Bounding
+from governor.loops.evaluate.directing import Directing
 from governor.loops.evaluate.gauging import Gauging, reading_at
 from governor.loops.evaluate.keeping import Keeping
 from governor.loops.evaluate.ledger import Ledger
-from governor.loops.evaluate.orders import Orders
 from governor.loops.evaluate.saying import MAX_SHOWN, say
 from governor.loops.evaluate.why import Why
 
 __all__ = ["Evaluate", "Ledger", "reading_at"]
 
 MAX_QUESTIONS: Final = 1_000
+STALE_AFTER: Final = timedelta(minutes=5)
 AUDIT_EVERY: Final = timedelta(hours=1)
 _log = structlog.get_logger()
 
 
-class Evaluate(Orders):
+class Evaluate(Directing):
     """Judges rules; used by one thread. `publish` is handed every directive once it is stored.
 
     `complete` says until when all usage is known; without it, that is always now. So many
     `questions` of rules are asked in one tick, since usage is not counted meanwhile. With `audits`
-    the totals are compared with the ledger from time to time. `say` is handed what happened, once
-    it is stored.
+    the totals are compared with the ledger from time to time. Nothing begins to act on usage that
+    is known later than `stale_after`; actions that are early lead by `lag_s`. `say` is handed what
+    happened, once it is stored.
     """
 
     def __init__(
@@ -71,6 +74,8 @@ class Evaluate(Orders):
         routing: Routing | None = None,
         questions: int = MAX_QUESTIONS,
         audits: bool = True,
+        stale_after: timedelta = STALE_AFTER,
+        lag_s: Callable[[], float] = lambda: 0.0,
         say: Callable[[Sequence[Line]], None] = say,
     ) -> None:
         self._ledger = ledger
@@ -85,7 +90,17 @@ class Evaluate(Orders):
         self._totals = Totals(())
         self._gauges = Gauging(ledger, (), datetime.min.replace(tzinfo=UTC), self._complete)
         self._reached: dict[Total, None] = {}
-        self._keeping = Keeping(ledger, receivers, routing or Routing(), publish=publish, say=say)
+        self._bounding = Bounding(ledger, self._now, self._complete, stale_after)
+        self._keeping = Keeping(
+            ledger,
+            receivers,
+            routing or Routing(),
+            publish=publish,
+            say=say,
+            bounds=self._bounding.bounds,
+        )
+        self._early = Early(lag_s)
+        self._early_at: datetime | None = None
         self._next_rollover: datetime | None = None
         self._raise_ends: datetime | None = None
         self._next_audit: datetime | None = None
@@ -140,17 +155,6 @@ class Evaluate(Orders):
         """Return what rules without groups and the greatest open alerts come to now."""
         return greatest(self._totals, self._keeping.docket, self._rules, self._now(), most)
 
-    @property
-    def directives(self) -> Sequence[Directive]:
-        """The newest version of each directive that has not ended."""
-        return list(self._keeping.docket.directives.values())
-
-    @property
-    def enforces(self) -> bool:
-        """Whether a rule may act, or what one did still stands."""
-        acts = any(rule.mode is Mode.ENFORCE for rule in self._rules.values())
-        return acts or bool(self._keeping.docket.directives)
-
     def begin(self) -> None:
         """Take up what is stored, add up the open periods, and judge everything once.
 
@@ -176,31 +180,6 @@ class Evaluate(Orders):
         except BaseException:
             self._keeping.written = before
             raise
-
-    def adopt(self, records: Iterable[Directive], version: int) -> list[Directive]:
-        """Take up what stands on the topic; return what must be published there.
-
-        `version` is the greatest ever seen on the topic. Until this was called no directive is
-        issued, since its version might go back. A directive that the store does not know (its file
-        was lost) is kept until it ends.
-        """
-        now = self._now()
-        on_topic = newest_by_key(records)
-        draft = self._keeping.draft(now, self._rules)
-        for directive in on_topic.values():
-            known = self._keeping.docket.directives.get(directive.id)
-            if directive.until > now and (known is None or known.version < directive.version):
-                draft.directives[directive.id] = directive
-        top = max([0, version, self._ledger.max_version(), *(d.version for d in on_topic.values())])
-        self._keeping.commit(draft, published=True)
-        self._keeping.docket.versions = itertools.count(top + 1)
-        behind = [
-            directive
-            for directive in self._keeping.docket.directives.values()
-            if directive.id not in on_topic or on_topic[directive.id].version < directive.version
-        ]
-        self._direct(now)
-        return behind
 
     def stored(self, batch: Batch, stored: Stored) -> None:
         """Add what a committed batch holds to the totals; `settle` judges what was reached."""
@@ -258,7 +237,9 @@ class Evaluate(Orders):
         waiting = [a for a in self._keeping.docket.alerts.values() if a.phase is Phase.PENDING]
         totals = [self._totals.get(alert.key.rule, alert.key.group) for alert in waiting]
         self._judge([total for total in totals if total is not None], now)
+        self._judge_near(now)
         self._judge_gauges(self._gauges.due(now, self._questions), now)
+        self._redirect(now)
         self._tell_held(now)
 
     def _tell_held(self, now: datetime) -> None:
@@ -300,6 +281,7 @@ class Evaluate(Orders):
             self._sources, self._rules, self._totals, self._gauges = before
             raise
         self._reached.clear()
+        self._early.keep(self._rules)
         self._raise_ends = next_change(self._keeping.raises.values(), now)
         self._next_rollover = self._keeping.docket.next_end(self._rules.values(), now)
 
@@ -309,6 +291,7 @@ class Evaluate(Orders):
         return [raised(rule, raises, now) for rule in rules if rule.mode is not Mode.OFF]
 
     def _see(self, batch: Batch) -> None:
+        self._bounding.saw(batch)
         if self._follow_events:
             if self._event_now is None:
                 self._next_rollover = self._next_audit = None
@@ -325,11 +308,19 @@ class Evaluate(Orders):
     def _judge(self, totals: Iterable[Total], now: datetime) -> None:
         draft = self._keeping.draft(now, self._rules)
         why = Why(self._ledger, self._gauges, now)
-        full = judge_totals(draft, self._keeping.docket, totals, now, why)
+        full = judge_totals(draft, self._keeping.docket, totals, now, why, self._early.lead)
         self._keeping.commit(draft)
         if full:
             _log.error("alerts.overflow", alerts=full, advice="see max_alerts of the rules")
             telemetry.ALERTS_OVERFLOWN.inc(full)
+
+    def _judge_near(self, now: datetime) -> None:
+        """Judge again what may act before its threshold is reached."""
+        near = list(self._early)
+        if near and (self._early_at is None or now >= self._early_at):
+            self._early_at = now + SAMPLE_EVERY
+            found = [self._totals.get(rule, group) for rule, group in near]
+            self._judge([total for total in found if total is not None], now)
 
     def _judge_gauges(self, names: Iterable[str], now: datetime) -> None:
         """Judge the numbers of rules that are due, each in a commit of its own."""
@@ -358,19 +349,6 @@ class Evaluate(Orders):
         self._totals.forget(now)
         self._judge(self._totals, now)
         self._next_rollover = self._keeping.docket.next_end(self._rules.values(), now)
-
-    def _direct(self, now: datetime) -> None:
-        """Issue what alerts ask for and the topic does not say, and release what nothing asks."""
-        draft = self._keeping.draft(now, self._rules)
-        for alert in self._keeping.docket.alerts.values():
-            draft.direct(alert)
-        known = {key.id for key in self._keeping.docket.alerts}
-        for directive in self._keeping.docket.directives.values():
-            rule = self.rules.get(directive.rule)
-            stands = directive.effect is Effect.THROTTLE and directive.alert not in known
-            if stands and (rule is None or rule.mode is not Mode.ENFORCE):
-                draft.release(directive, reason="its rule enforces no more")
-        self._keeping.commit(draft)
 
     def _audit_totals(self, now: datetime) -> None:
         """Compare the totals with the store, and add them up anew where they differ."""

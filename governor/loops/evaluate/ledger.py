@@ -58,7 +58,7 @@ class Ledger(Sources, Protocol):
         """Return every alert that is open, or whose period ends after a time."""
 
     def directives(self, now: datetime) -> Sequence[Directive]:
-        """Return the newest version of every directive that ends after `now`."""
+        """Return the newest version of each directive that ends later or whose alert lasts."""
 
     def max_version(self) -> int:
         """Return the greatest version of a directive."""

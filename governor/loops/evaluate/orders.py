@@ -24,18 +24,33 @@ class Orders:
     _keeping: Keeping
     _gauges: Gauging
     _rules: Mapping[str, Rule]
+    _asked: bool = False
 
     def _now(self) -> datetime:
         raise NotImplementedError
 
     def release(self, directive_id: str, audit: AuditRow) -> Directive | None:
-        """End a throttle because a person asks for it; None where none such stands.
+        """End a directive because a person asks for it; None where none such stands.
 
-        It stays released for the rest of its period.
+        It stays released for as long as its alert lasts.
         """
-        if self._keeping.docket.versions is None:
-            raise TransientError("the topic of directives has not been read yet; try again")
+        self._require_versions()
         return self._keeping.release(directive_id, audit, self._now(), self._rules)
+
+    def approve(self, directive_ids: Sequence[str], audit: AuditRow) -> list[Directive]:
+        """Let directives begin that wait for a person; return those that did wait."""
+        self._require_versions()
+        return self._keeping.approve(directive_ids, audit, self._now(), self._rules)
+
+    def direct(self, directive: Directive, audit: AuditRow) -> Directive:
+        """Issue what a person ordered: to let some through, or everybody."""
+        self._require_versions()
+        return self._keeping.order(directive, audit, self._now(), self._rules)
+
+    def _require_versions(self) -> None:
+        if self._keeping.docket.versions is None:
+            self._asked = True
+            raise TransientError("the topic of directives has not been read yet; try again")
 
     def audited(self, row: AuditRow) -> None:
         """Store who asked for what."""
