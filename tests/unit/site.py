@@ -200,6 +200,7 @@ def opened(
     ahead: timedelta = timedelta(hours=1),
     wall: Clock | None = None,
     complete: Callable[[], datetime | None] | None = None,
+    lag_s: Callable[[], float] = lambda: 0.0,
     questions: int = 1_000,
     prices: Sequence[Price] = FLAT_PRICE,
 ) -> Iterator[Site]:
@@ -232,6 +233,7 @@ def opened(
             publish=published.extend,
             complete=complete,
             questions=questions,
+            lag_s=lag_s,
         )
         window = Window(timedelta(days=45), ahead, timedelta(hours=1))
         watermarks = {place: s.watermark_us for place, s in store.partitions.items()}
