@@ -9,6 +9,7 @@ import sys
 from datetime import timedelta
 
 from governor import daemon, telemetry
+from governor.cli.gate import options_of
 from governor.core.errors import GovernorError
 from governor.daemon.clocks import WallClock
 from governor.gate.serve import serve
@@ -29,6 +30,7 @@ def main() -> None:
         topic=settings.directives.topic,
         host=settings.gate.host,
         port=settings.gate.port,
+        options=options_of(settings.gate),
         now=lambda: wall.at(None),
     )
 

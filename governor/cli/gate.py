@@ -40,11 +40,11 @@ def gate(
         topic=settings.directives.topic,
         host=settings.gate.host if host is None else host,
         port=settings.gate.port if port is None else port,
-        options=_options(settings.gate),
+        options=options_of(settings.gate),
     )
 
 
-def _options(gate: Gate) -> Options:
+def options_of(gate: Gate) -> Options:
     """Return whom the gate believes, secrets unwrapped for it alone."""
     secret, file = _bare(gate.token_key), gate.token_key_file
     tokens = None

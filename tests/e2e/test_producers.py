@@ -3,65 +3,29 @@
 They run in an environment of their own, made of tests/producers/requirements.lock.
 """
 
-import hashlib
 import json
 import os
 import subprocess
 import sys
-import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pytest
 
 from tests.brokers import ApacheKafka, GivenKafka
 from tests.e2e.daemon import drain, environment, sql
+from tests.environments import python_of
 
 ROOT = Path(__file__).parents[2]
 PRODUCERS = ROOT / "deploy" / "producers"
 SCRIPTS = ROOT / "tests" / "producers"
-LOCK = SCRIPTS / "requirements.lock"
-CACHE = ROOT / ".cache" / "producers"
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """Return the interpreter of an environment with the senders; it is made once a lock."""
-    place = CACHE / hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
-    interpreter = place / "bin" / "python"
-    with locked(CACHE):
-        if not (place / "ready").exists():
-            venv.create(place, with_pip=True, clear=True)
-            install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-            made = subprocess.run(
-                [interpreter, *install, "--require-hashes", "-r", LOCK],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if made.returncode:
-                _not_there(made.stderr[-2000:])
-            (place / "ready").touch()
-    return interpreter
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a lock that other processes respect."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        flock(file, LOCK_EX)
-        yield
-
-
-def _not_there(reason: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(f"CI is set, and the senders cannot be installed: {reason}", pytrace=False)
-    pytest.skip(f"the senders cannot be installed: {reason}")
+    """Return the interpreter of an environment with the senders."""
+    return python_of("producers")
 
 
 def run(interpreter: Path, *arguments: object, **variables: str) -> str:
