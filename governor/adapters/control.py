@@ -5,6 +5,7 @@ known from the kernel. On TCP every request must show the token. Every call leav
 """
 
 import hmac
+import http
 import json
 import os
 import pwd
@@ -55,19 +56,22 @@ class Route:
     """What is done at a path such as `/v1/throttles/<id>/release`.
 
     `carry_out` returns what is answered as JSON, or None where there is none of that name; then
-    `missing` says so, `{!r}` being the name.
+    `missing` says so, `{!r}` being the name. `takes` are examples of what it may ask after the `?`.
     """
 
     method: str
     path: str
     carry_out: Callable[[Call], Any]
     missing: str = ""
+    takes: tuple[str, ...] = ()
 
 
 class Orders:
     """What the daemon does when asked."""
 
-    def __init__(self, routes: Sequence[Route]) -> None:
+    def __init__(self, routes: Sequence[Route], version: str = "") -> None:
+        described = Route("GET", "/openapi.json", lambda _: description(routes, version))
+        routes = [*routes, described]
         self._routes = [(route, tuple(_parts(route.path))) for route in routes]
         known = " ".join(f"{route.method} {route.path}" for route in routes)
         self._unknown = {"error": f"there are {known}"}
@@ -79,13 +83,70 @@ class Orders:
         for route, pattern in self._routes:
             if route.method == method and _fits(pattern, parts):
                 names = [part for part, word in zip(parts, pattern, strict=True) if word[:1] == "<"]
-                fields = dict(parse_qsl(asked, max_num_fields=MAX_FIELDS))
+                fields = _fields(asked)
                 cut = tuple(name[:MAX_TARGET_CHARACTERS] for name in names)
                 done = route.carry_out(Call(caller, cut, fields))
                 if done is None:
                     return 404, {"error": route.missing.format(*(name[:64] for name in cut))}
                 return 200, done
         return 404, self._unknown
+
+
+def _fields(asked: str) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(asked, max_num_fields=MAX_FIELDS))
+    except ValueError:
+        raise ConfigError(f"at most {MAX_FIELDS} things can be asked after the ?") from None
+
+
+def description(routes: Sequence[Route], version: str) -> dict[str, Any]:
+    """Return the description of these routes in OpenAPI 3.1."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        path = route.path.replace("<", "{").replace(">", "}")
+        paths.setdefault(path, {})[route.method.lower()] = _described(route)
+    problem = {
+        "type": "object",
+        "properties": {"error": {"type": "string"}},
+        "required": ["error"],
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "governor control", "version": version},
+        "paths": paths,
+        "security": [{"token": []}],
+        "components": {
+            "schemas": {"Problem": problem},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _described(route: Route) -> dict[str, Any]:
+    text = {"type": "string", "maxLength": MAX_TARGET_CHARACTERS}
+    named = [word.strip("<>") for word in _parts(route.path) if word[:1] == "<"]
+    path = [{"name": n, "in": "path", "required": True, "schema": text} for n in named]
+    query = [{"name": name, "in": "query", "schema": text} for name in route.takes]
+    refused = {"$ref": "#/components/schemas/Problem"}
+    answers = {"200": {"type": ["object", "array", "null"]}, **dict.fromkeys(_REFUSALS, refused)}
+    return {
+        "parameters": [*path, *query],
+        "responses": {
+            code: {
+                "description": _REFUSALS.get(code, "Done."),
+                "content": {"application/json": {"schema": schema}},
+            }
+            for code, schema in answers.items()
+        },
+    }
+
+
+_REFUSALS: Final = {
+    "401": "The caller shows no token, or another.",
+    "404": "There is none of that name.",
+    "422": "What was asked, or a file, is wrong; the error says what.",
+    "503": "Not now; the same may succeed later.",
+}
 
 
 def _parts(path: str) -> list[str]:
@@ -152,6 +213,17 @@ class _Handler(BaseHTTPRequestHandler):
         """Carry out an order."""
         self._answer("POST")
 
+    def send_error(
+        self,
+        code: int,
+        message: str | None = None,
+        explain: str | None = None,  # noqa: ARG002  # the base class names it
+    ) -> None:
+        """Answer in JSON what is no request that we know."""
+        known = code != http.HTTPStatus.NOT_IMPLEMENTED
+        self.close_connection = True
+        self._send(code if known else 405, {"error": message or http.HTTPStatus(code).phrase})
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class names it
         """Say nothing: the audit holds every call."""
 
@@ -187,8 +259,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(raw)))
+        if code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, POST")
         self.end_headers()
-        self.wfile.write(raw)
+        if self.command != "HEAD":
+            self.wfile.write(raw)
 
 
 class _UnixServer(socketserver.ThreadingUnixStreamServer):

@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 
 from governor import telemetry
-from governor.adapters.control import Call, Caller, Control, Orders, Route
+from governor.adapters.control import Caller, Control
 from governor.adapters.duckdb.outbox import Outbox
 from governor.adapters.duckdb.reporting import Reporting as Numbers
 from governor.adapters.duckdb.state import State
@@ -23,12 +23,13 @@ from governor.adapters.kafka.directives import (
     require_compacted,
 )
 from governor.core.decisions import AuditRow
-from governor.daemon import answers, explaining
+from governor.daemon import answers
 from governor.daemon.drawing import Behind, Drawing
 from governor.daemon.enforcing import Enforcing
 from governor.daemon.hearing import Hearing
 from governor.daemon.judging import Judging
 from governor.daemon.looking import Looking
+from governor.daemon.ordering import Ordering
 from governor.daemon.pressing import Pressing
 from governor.daemon.pricing import Pricing
 from governor.daemon.quieting import Quieting
@@ -46,9 +47,6 @@ from governor.loops.rerate import Rerate
 from governor.settings import Settings
 
 JOIN_TIMEOUT_S: Final = 3.0
-HOLDS_NOT: Final = "no throttle {!r} holds"
-WAITS_NOT: Final = "no throttle {!r} waits for approval"
-ON_ALREADY: Final = "enforcement is on already"
 
 _log = structlog.get_logger()
 
@@ -133,10 +131,6 @@ class Acting:
         self._telling.check(judging.evaluate.routing)
         self._telling.use(judging.evaluate.routing)
         self._raising = Raising(lambda: judging.evaluate, now, self._audit)
-        self._enforcing = Enforcing(
-            lambda: judging.evaluate, now, self._audit, judging.lateness.shown
-        )
-        self._quieting = Quieting(lambda: judging.evaluate, now, self._audit)
         numbers = Numbers(state.store, ingest.ask)
         reports = Reports(
             lambda: judging.evaluate.routing.reports,
@@ -157,6 +151,20 @@ class Acting:
             ask=ingest.ask,
             now=now,
             audit=lambda call, *words: self._audit(call.caller, *words),
+        )
+        self._ordering = Ordering(
+            judging=judging,
+            state=state,
+            ingest=ingest,
+            rerate=self._rerate,
+            looking=self._looking,
+            enforcing=Enforcing(lambda: judging.evaluate, now, self._audit, judging.lateness.shown),
+            quieting=Quieting(lambda: judging.evaluate, now, self._audit),
+            raising=self._raising,
+            reporting=self._reporting,
+            reload=self._reloaded,
+            audit=self._audit,
+            now=now,
         )
         self._hearing = Hearing(
             settings.slack,
@@ -185,7 +193,7 @@ class Acting:
         control = self._settings.control
         token = control.token.get_secret_value() if control.token else ""
         tcp = None if control.port is None else (control.host, control.port, token)
-        server = Control(self._orders(), path=Path(control.socket), tcp=tcp)
+        server = Control(self._ordering.orders(), path=Path(control.socket), tcp=tcp)
         stack.callback(server.close)
         _log.info("control.opened", socket=str(control.socket), port=server.port)
         for name, loop in (
@@ -258,123 +266,9 @@ class Acting:
     def _publisher(self) -> Publisher:
         return DirectivePublisher(self._connection, self._settings.directives.topic)
 
-    def _orders(self) -> Orders:
-        listed = {
-            "/v1/alerts": ("alerts.list", self._alerts),
-            "/v1/rules": ("rules.list", self._rules),
-        }
-        return Orders(
-            [
-                *(
-                    Route("GET", path, partial(self._asked, action, answer))
-                    for path, (action, answer) in listed.items()
-                ),
-                Route("GET", "/v1/explain", self._explained),
-                *self._looks(),
-                Route("POST", "/v1/rules/reload", self._reloaded),
-                Route("POST", "/v1/prices/rerate", self._rerated),
-                Route("GET", "/v1/prices/rerate/<run>", self._progress, "no run {!r} is known"),
-            ]
-        )
-
-    def _looks(self) -> list[Route]:
-        look, missing = self._looking, "no alert {!r} is known"
-
-        def asked(action: str, answer: Callable[[Call], Any]) -> Callable[[Call], Any]:
-            def both(call: Call) -> Any:
-                target = ", ".join(call.names)
-                row = self._audit(call.caller, action, target, "answered")
-                self._judging.evaluate.audited(row)
-                return answer(call)
-
-            return lambda call: self._ingest.ask(lambda: both(call))
-
-        def ordered(carry_out: Callable[[Call], Any]) -> Callable[[Call], Any]:
-            return lambda call: self._ingest.ask(lambda: carry_out(call))
-
-        act, quiet, open_ = self._enforcing, self._quieting, "no alert {!r} is open"
-        waits = "no raise {!r} waits for approval"
-        return [
-            Route("GET", "/v1/throttles", asked("throttles.list", act.listed)),
-            Route("POST", "/v1/throttles/<id>/release", ordered(act.release), HOLDS_NOT),
-            Route("POST", "/v1/throttles/<id>/approve", ordered(act.approve), WAITS_NOT),
-            Route("POST", "/v1/rules/<rule>/approve", ordered(act.approve_all)),
-            Route("POST", "/v1/allow", ordered(act.allow)),
-            Route("GET", "/v1/enforcement", asked("enforcement.status", act.status)),
-            Route("POST", "/v1/enforcement/off", ordered(act.off)),
-            Route("POST", "/v1/enforcement/on", ordered(act.on), ON_ALREADY),
-            Route("POST", "/v1/alerts/<id>/ack", ordered(quiet.ack), open_),
-            Route("POST", "/v1/alerts/<id>/snooze", ordered(quiet.snooze), open_),
-            Route("POST", "/v1/alerts/<id>/unack", ordered(quiet.unack), open_),
-            Route("GET", "/v1/raises", asked("raises.list", self._raising.listed)),
-            Route("POST", "/v1/rules/<rule>/raise", ordered(self._raising.ask)),
-            Route("POST", "/v1/raises/<id>/approve", ordered(self._raising.approve), waits),
-            Route("POST", "/v1/raises/<id>/end", ordered(self._raising.end), "no raise {!r} holds"),
-            Route("GET", "/v1/reports", asked("reports.list", self._reporting.listed)),
-            Route("GET", "/v1/reports/<name>", self._reporting.made),
-            Route("GET", "/v1/showback/<by>", self._reporting.showback),
-            Route("POST", "/v1/reports/<name>/send", self._reporting.sent),
-            Route("GET", "/v1/silences", asked("silences.list", quiet.listed)),
-            Route("POST", "/v1/silences", ordered(quiet.silence)),
-            Route("POST", "/v1/silences/<id>/end", ordered(quiet.end), "no silence {!r} holds"),
-            Route("GET", "/v1/alerts/<id>", asked("alerts.show", look.alert), missing),
-            Route("GET", "/v1/alerts/<id>/picture", asked("alerts.chart", look.picture), missing),
-            Route("POST", "/v1/alerts/<id>/forgive", ordered(look.forgive), missing),
-            Route("POST", "/v1/rules/<rule>/plan", ordered(look.plan)),
-            Route("GET", "/v1/forecast", asked("forecast", look.forecasts)),
-        ]
-
-    def _asked(self, action: str, answer: Callable[[], Any], call: Call) -> Any:
-        def both() -> Any:
-            self._judging.evaluate.audited(self._audit(call.caller, action, "", "answered"))
-            return answer()
-
-        return self._ingest.ask(both)
-
-    def _explained(self, call: Call) -> Any:
-        def answer() -> Any:
-            with self._state.numbers() as numbers:
-                evaluate = self._judging.evaluate
-                return explaining.answer(
-                    numbers, evaluate.rules, call.fields, self._now(), evaluate.routing
-                )
-
-        target = call.fields.get("rule", "")[:60]
-        self._ingest.ask(
-            lambda: self._judging.evaluate.audited(
-                self._audit(call.caller, "rules.explain", target, "answered")
-            )
-        )
-        return self._ingest.ask(answer)
-
-    def _reloaded(self, call: Call) -> Any:
-        self._apply(call.caller)
+    def _reloaded(self, caller: Caller) -> None:
+        self._apply(caller)
         self._reload.trouble = None
-        return self._rules()
-
-    def _rerated(self, call: Call) -> Any:
-        bounds = (call.fields.get(name, "") for name in ("from", "until"))
-        starts_at, ends_at = map(explaining.moment, bounds)
-        order = self._rerate.order(
-            starts_at,
-            ends_at,
-            dry_run=call.fields.get("dry_run") == "true",
-            who=call.caller.who,
-            via=call.caller.via,
-        )
-        return answers.rerate_row(order)
-
-    def _progress(self, call: Call) -> Any:
-        progress = self._rerate.progress(*call.names)
-        return None if progress is None else answers.rerate_row(progress)
-
-    def _alerts(self) -> list[dict[str, Any]]:
-        evaluate = self._judging.evaluate
-        recent = self._state.recent_alerts(answers.MAX_LISTED)
-        return answers.alert_rows(recent, evaluate.alerts, evaluate.rules, evaluate.seen(recent))
-
-    def _rules(self) -> list[dict[str, Any]]:
-        return [answers.rule_row(rule) for rule in self._judging.evaluate.rules.values()]
 
     def _audit(
         self, caller: Caller, action: str, target: str, outcome: str, detail: str | None = None

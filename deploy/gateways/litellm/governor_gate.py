@@ -9,10 +9,10 @@ Variables: GOVERNOR_GATE_URL (http://127.0.0.1:9465), GOVERNOR_GATE_TOKEN (where
 callers for one), GOVERNOR_GATE_TIMEOUT_S (0.2), and GOVERNOR_GATE_FAIL: `open` (requests go through
 where the gate does not answer) or `closed`.
 
-Who asks comes from the proxy's keys and the tags that keys and teams have, so that no client can say
-it is another. GOVERNOR_GATE_REQUEST_TAGS=feature,tier names dimensions that tags of the request may
-say, too: where an application of your own sends them. The end user is what the request calls its
-`user`: where clients are your customers, give each a key.
+Who asks comes from the proxy's keys and the tags that keys and teams have, so that no client can
+say it is another. GOVERNOR_GATE_REQUEST_TAGS=feature,tier names dimensions that tags of the request
+may say, too: where an application of your own sends them. The end user is what the request calls
+its `user`: where clients are your customers, give each a key.
 """
 
 import logging
@@ -48,7 +48,7 @@ class GateHook(CustomLogger):
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: str
     ) -> dict[str, Any]:
-        """Refuse the request by an error, or return it, with another model where that is cheaper."""
+        """Refuse the request by an error, or return it, with another model where it is told so."""
         decision = await self._ask(dimensions(user_api_key_dict, data))
         if decision.get("allowed") is False:
             wait = decision.get("retry_after_s")
