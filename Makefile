@@ -30,6 +30,7 @@ bench: $(READY)  ## speed and memory, as ratios within one run
 	$(BIN)/python tests/bench/rules.py
 	$(BIN)/python tests/bench/gate.py
 	$(BIN)/python tests/bench/gate.py beside
+	$(BIN)/python tests/bench/gate.py many
 	$(BIN)/python -m tests.bench.reports
 
 bench-detect: $(READY)  ## detection beside three textbook methods, with seeds; 10 minutes

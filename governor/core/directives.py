@@ -47,7 +47,7 @@ ACTING: Final = frozenset({Effect.THROTTLE, Effect.DOWNGRADE, Effect.BLOCK})
 """The effects that somebody feels."""
 
 
-class WireCondition(Struct, frozen=True, omit_defaults=True, rename={"not_": "not"}):
+class WireCondition(Struct, frozen=True, gc=False, omit_defaults=True, rename={"not_": "not"}):
     """`core.scopes.Condition` on the wire: one of these values, or like one of these globs."""
 
     values: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class WireCondition(Struct, frozen=True, omit_defaults=True, rename={"not_": "no
     not_: bool = False
 
 
-class Directive(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Directive(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One directive, as JSON on the topic under the key `directive:<id>`.
 
     `id` names rule, group, action and period, so it is one action of one period. `scope` maps a

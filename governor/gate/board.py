@@ -2,46 +2,32 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import product
+from math import prod
+from sys import intern
 from typing import Final
 
+from msgspec.structs import replace
+
 from governor import telemetry
-from governor.core.directives import Directive, Effect, unwire
+from governor.core.directives import Directive, Effect, WireCondition, unwire
 from governor.core.rules.actions import EVERY_ONE
-from governor.core.scopes import DIMENSIONS, Condition, Scope, mask_of
+from governor.core.scopes import DIMENSIONS, Scope, mask_of
 
 MAX_DIRECTIVES: Final = 100_000
 """Most directives that are known at once; one more is dropped and counted."""
 MAX_KEYS: Final = 64
 """Most places of the index that one directive takes, unless one condition alone has more values."""
+MAX_SHARED: Final = 10_000
+"""Times and conditions that directives share, before they are forgotten and shared anew."""
 FORGET_EVERY: Final = timedelta(minutes=1)
 
 _KNOWN: Final = frozenset(DIMENSIONS)
 
 Mask = tuple[str, ...]
 Key = tuple[str | None, ...]
-
-
-class Entry:
-    """A directive, made ready for decisions: `rest` are conditions that the index does not answer.
-
-    `strictness` sorts: what allows, then what blocks, then throttles by rate and burst, then
-    downgrades, the newest first.
-    """
-
-    __slots__ = ("directive", "rest", "strictness")
-
-    def __init__(self, directive: Directive, rest: Scope | None) -> None:
-        requests, span_s = directive.rate
-        self.directive = directive
-        self.rest = rest
-        self.strictness = (
-            _RANKS[directive.effect],
-            requests / span_s if directive.effect is Effect.THROTTLE else 0.0,
-            requests,
-            -directive.version,
-        )
 
 
 _RANKS: Final = {
@@ -64,7 +50,9 @@ class Board:
     def __init__(self, limit: int = MAX_DIRECTIVES) -> None:
         self._limit = limit
         self._newest: dict[str, Directive] = {}
-        self._index: dict[Mask, dict[Key, dict[str, Entry] | Entry]] = {}
+        self._index: dict[Mask, dict[Key, dict[str, Directive] | Directive]] = {}
+        self._rests: dict[str, Scope] = {}
+        self._shared: dict[object, object] = {}
         self._forget_at: datetime | None = None
 
     def __len__(self) -> int:
@@ -84,22 +72,26 @@ class Board:
         self, dimensions: Mapping[str, str | None], now: datetime, lease_until: datetime | None
     ) -> list[Directive]:
         """Return what holds for such a request at `now`, the strictest first, shadows too."""
-        found: list[Entry] = []
+        found: list[Directive] = []
         for mask, table in self._index.items():
             there = table.get(tuple([dimensions.get(name) for name in mask]))
             if there is None:
                 continue
-            for entry in (there,) if isinstance(there, Entry) else there.values():
-                directive = entry.directive
-                if (
-                    directive.holds_at(now, lease_until)
-                    and (entry.rest is None or entry.rest.holds(dimensions))
-                    and (directive.percent == EVERY_ONE or is_meant(directive, dimensions))
-                ):
-                    found.append(entry)
+            found += (
+                directive
+                for directive in (there.values() if isinstance(there, dict) else (there,))
+                if directive.holds_at(now, lease_until) and self._is_meant(directive, dimensions)
+            )
         if len(found) > 1:
-            found.sort(key=_strictness)
-        return [entry.directive for entry in found]
+            found.sort(key=strictness)
+        return found
+
+    def _is_meant(self, directive: Directive, dimensions: Mapping[str, str | None]) -> bool:
+        """Return whether what the index does not answer holds, too."""
+        rest = self._rests.get(directive.id)
+        if rest is not None and not rest.holds(dimensions):
+            return False
+        return directive.percent == EVERY_ONE or is_meant(directive, dimensions)
 
     def in_force(self, now: datetime, lease_until: datetime | None) -> Iterator[Directive]:
         """Yield every directive that holds at `now`."""
@@ -120,27 +112,46 @@ class Board:
         if len(self._newest) >= self._limit:
             telemetry.GATE_IGNORED.labels("full").inc()
             return False
+        directive = self._slim(directive)
         self._newest[directive.id] = directive  # a release, too: an older one may still come
         if directive.effect is not Effect.RELEASE:
             self._place(directive)
         return True
 
+    def _slim(self, directive: Directive) -> Directive:
+        """Return a directive that shares what many have in common."""
+        share = self._shared.setdefault
+        if len(self._shared) > MAX_SHARED:
+            self._shared.clear()
+        return replace(
+            directive,
+            rule=intern(directive.rule),
+            action=intern(directive.action),
+            scope={intern(name): share(each, each) for name, each in directive.scope.items()},
+            issued_at=share(directive.issued_at, directive.issued_at),
+            until=share(directive.until, directive.until),
+            models=directive.models or _NONE,
+            evidence=directive.evidence or _NONE,
+        )
+
     def _place(self, directive: Directive) -> None:
-        mask, keys, rest = _placed(unwire(directive.scope))
-        entry = Entry(directive, rest if rest.conditions else None)
+        mask, keys, rest = _placed(directive.scope)
+        if rest is not None:
+            self._rests[directive.id] = rest
         table = self._index.setdefault(mask, {})
         for key in keys:
             there = table.get(key)
             if there is None:
-                table[key] = entry
-            elif isinstance(there, Entry):
-                table[key] = {there.directive.id: there, directive.id: entry}
+                table[key] = directive
+            elif isinstance(there, dict):
+                there[directive.id] = directive
             else:
-                there[directive.id] = entry
+                table[key] = {there.id: there, directive.id: directive}
 
     def _remove(self, directive: Directive) -> None:
         del self._newest[directive.id]
-        mask, keys, _ = _placed(unwire(directive.scope))
+        self._rests.pop(directive.id, None)
+        mask, keys, _ = _placed(directive.scope)
         table = self._index.get(mask, {})
         for key in keys:
             there = table.get(key)
@@ -148,7 +159,7 @@ class Board:
                 there.pop(directive.id, None)
                 if not there:
                     del table[key]
-            elif there is not None and there.directive.id == directive.id:
+            elif there is not None and there.id == directive.id:
                 del table[key]
         if not table:
             self._index.pop(mask, None)
@@ -176,25 +187,38 @@ def is_meant(directive: Directive, dimensions: Mapping[str, str | None]) -> bool
     return place < directive.percent
 
 
-def _strictness(entry: Entry) -> tuple[int, float, int, int]:
-    return entry.strictness
+def strictness(directive: Directive) -> tuple[int, float, int, int]:
+    """Sort what allows first, then what blocks, throttles by rate and burst, downgrades newest."""
+    requests, span_s = directive.rate
+    rate = requests / span_s if directive.effect is Effect.THROTTLE else 0.0
+    return _RANKS[directive.effect], rate, requests, -directive.version
 
 
-def _placed(scope: Scope) -> tuple[Mask, list[Key], Scope]:
+def _placed(scope: Mapping[str, WireCondition]) -> tuple[Mask, Iterable[Key], Scope | None]:
     """Return where a scope goes in the index: mask, keys, and the conditions left to be tried.
 
     The condition with the fewest values goes in whatever their number, others while the keys stay
     within MAX_KEYS, so that memory grows with the length of the record and not with its products.
     """
-    plain = [c for c in scope.conditions if not c.negated and not c.patterns]
-    chosen: dict[str, Condition] = {}
-    count = 1
-    for condition in sorted(plain, key=lambda c: (len(c.values), c.dimension)):
-        if chosen and count * len(condition.values) > MAX_KEYS:
-            break
-        chosen[condition.dimension] = condition
-        count *= len(condition.values)
-    mask = mask_of(tuple(chosen))
-    keys: list[Key] = list(product(*(sorted(chosen[dimension].values) for dimension in mask)))
-    rest = tuple(c for c in scope.conditions if c.dimension not in mask)
-    return mask, keys, Scope(rest)
+    plain = {name: each.values for name, each in scope.items() if not (each.like or each.not_)}
+    names, count = list(plain), 1
+    if prod(map(len, plain.values())) > MAX_KEYS:
+        names = []
+        for name in sorted(plain, key=lambda name: (len(plain[name]), name)):
+            if names and count * len(plain[name]) > MAX_KEYS:
+                break
+            names.append(name)
+            count *= len(plain[name])
+    mask = _mask(tuple(names))
+    keys = product(*(plain[name] for name in mask))
+    if len(mask) == len(scope):
+        return mask, keys, None
+    return mask, keys, unwire({name: each for name, each in scope.items() if name not in mask})
+
+
+@lru_cache(maxsize=1024)
+def _mask(names: tuple[str, ...]) -> Mask:
+    return mask_of(names)
+
+
+_NONE: Final[Mapping[str, str]] = {}

@@ -56,7 +56,7 @@ def test_the_gate(embedded_broker: EmbeddedBroker, tmp_path: Path, topic_name: s
         with Daemon(stage.env), Gate(stage.env) as gate:
             stage.send([usage(12 * 400_000, tier="free")])
             gate.await_log("lease.renewed")
-            asked_of_all_kinds(gate.await_log("gate.opened")["port"], tmp_path, least=9)
+            asked_of_all_kinds(gate.await_log("gate.opened")["port"], tmp_path, least=8)
 
 
 def test_the_control_api(embedded_broker: EmbeddedBroker, tmp_path: Path, topic_name: str) -> None:

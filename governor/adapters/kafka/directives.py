@@ -14,6 +14,8 @@ from governor.core.errors import PermanentError, TransientError
 
 POLL_RECORDS: Final = 500
 """Most records of one poll, so that whoever takes them is not held up for long."""
+CATCH_UP_RECORDS: Final = 5_000
+"""The same while the topic is read to its end, when nothing is decided by it yet."""
 DESCRIBE_EVERY_S: Final = 30.0
 """How often the reader makes sure that the topic is still the same."""
 PUBLISH_TIMEOUT_S: Final = 10.0
@@ -60,7 +62,8 @@ class DirectiveReader:
                 if self._consumer is None:
                     self._connect()
                 self._require_the_same_topic()
-                got = self._consumer.poll(timeout_ms, max_records=POLL_RECORDS)
+                most = POLL_RECORDS if self.caught_up else CATCH_UP_RECORDS
+                got = self._consumer.poll(timeout_ms, max_records=most)
                 if not self.caught_up:
                     self._look_how_far()
         except BaseException:
