@@ -218,7 +218,7 @@ def litellm(folder: Path, gate: int, python: Path, **variables: str) -> Iterator
                 "HOME": str(folder),
                 "LITELLM_MASTER_KEY": "sk-master",
                 "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-                "GOVERNOR_GATE_URL": f"http://127.0.0.1:{gate}",
+                "LITELLM_GATE_URL": f"http://127.0.0.1:{gate}",
                 **variables,
             },
         )

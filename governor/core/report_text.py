@@ -99,7 +99,7 @@ def sections(report: Report) -> Iterator[tuple[str, Sequence[str]]]:
         ("Budgets", [_budget(line) for line in report.budgets[:MAX_LISTED]]),
         *((f"By {name}", _values(report, name)) for name in report.by),
         ("Not priced, not attributed", _unknown(report)),
-        ("Slowed down", [_acted(each) for each in report.throttles[:MAX_LISTED]]),
+        ("What rules did", [_acted(each) for each in report.throttles[:MAX_LISTED]]),
         ("Shadow rules would have", [_acted(each) for each in report.shadow[:MAX_LISTED]]),
         ("Rules to look at", list(report.troubles[:MAX_LISTED])),
     ):

@@ -37,7 +37,7 @@ from governor.demo.slack import (
 from governor.demo.slack_presses import post_signed, pressed
 from governor.demo.slack_workspace import Message
 from governor.loops.deliver import Deliver
-from tests.unit.site import NOON, Clock, Site, budget, opened
+from tests.unit.site import NOON, SLOW, Clock, Site, budget, opened
 from tests.unit.test_slack import NOTICE, WORSE, bot_at
 from tests.unit.test_slack import OVER as DONE
 from tests.unit.told import of, one
@@ -356,6 +356,28 @@ def test_only_those_who_may_release(site: Site, slack: SlackStandIn) -> None:
         ("throttles.release", "released"),
         ("slack.ack", "not allowed"),
     ]
+
+
+def test_what_waits_is_approved_by_those_who_may(tmp_path: Path, slack: SlackStandIn) -> None:
+    """A message of what waits has a button for it; one press lets all of the message begin."""
+    asks = replace(budget(), actions={"slow": replace(SLOW, manual=True)})
+    with opened(tmp_path / "w.duckdb", [asks], Clock(NOON)) as site:
+        site.spend(120)
+        thread = told(site, slack)
+        assert "governor.approve" in ids(slack.messages[CHANNEL][0])
+        press = replace(PRESS, thread=thread, action="approve")
+        assert "people.approve" in pressing(site)(press)
+        assert site.published == []
+        people = People(approve=frozenset({PRESS.user}))
+        site.evaluate.reload([asks], routing=Routing(people=people))
+        assert pressing(site)(press) == "Approved: 1 begin."
+        (begun,) = site.published
+        assert (begun.waits, begun.approved_by) == (None, "ann (U0ANN)")
+        told(site, slack)
+        message = slack.messages[CHANNEL][0]
+        assert "approved by ann (U0ANN)" in message.now.text
+        assert "governor.approve" not in ids(message)
+        assert pressing(site)(press) == OVER
 
 
 def test_a_late_press_changes_nothing(site: Site, slack: SlackStandIn) -> None:

@@ -5,12 +5,12 @@ Put this file and deploy/producers/litellm_kafka.py beside the config of the pro
     litellm_settings:
       callbacks: [governor_gate.hook, litellm_kafka.logger]
 
-Variables: GOVERNOR_GATE_URL (http://127.0.0.1:9465), GOVERNOR_GATE_TOKEN (where the gate asks its
-callers for one), GOVERNOR_GATE_TIMEOUT_S (0.2), and GOVERNOR_GATE_FAIL: `open` (requests go through
+Variables: LITELLM_GATE_URL (http://127.0.0.1:9465), LITELLM_GATE_TOKEN (where the gate asks its
+callers for one), LITELLM_GATE_TIMEOUT_S (0.2), and LITELLM_GATE_FAIL: `open` (requests go through
 where the gate does not answer) or `closed`.
 
 Who asks comes from the proxy's keys and the tags that keys and teams have, so that no client can
-say it is another. GOVERNOR_GATE_REQUEST_TAGS=feature,tier names dimensions that tags of the request
+say it is another. LITELLM_GATE_REQUEST_TAGS=feature,tier names dimensions that tags of the request
 may say, too: where an application of your own sends them. The end user is what the request calls
 its `user`: where clients are your customers, give each a key.
 """
@@ -25,7 +25,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 TAGGED = ("customer", "tier", "segment", "feature", "team", "project", "environment", "region")
 """Dimensions that a tag may name, as `feature:chat`."""
-REQUEST_TAGS = tuple(filter(None, os.environ.get("GOVERNOR_GATE_REQUEST_TAGS", "").split(",")))
+REQUEST_TAGS = tuple(filter(None, os.environ.get("LITELLM_GATE_REQUEST_TAGS", "").split(",")))
 """Those that a tag of the request may name, too."""
 
 log = logging.getLogger("governor_gate")
@@ -36,11 +36,11 @@ class GateHook(CustomLogger):
 
     def __init__(self) -> None:
         super().__init__()
-        token = os.environ.get("GOVERNOR_GATE_TOKEN")
-        self._closed = os.environ.get("GOVERNOR_GATE_FAIL", "open") == "closed"
+        token = os.environ.get("LITELLM_GATE_TOKEN")
+        self._closed = os.environ.get("LITELLM_GATE_FAIL", "open") == "closed"
         self._gate = httpx.AsyncClient(
-            base_url=os.environ.get("GOVERNOR_GATE_URL", "http://127.0.0.1:9465"),
-            timeout=float(os.environ.get("GOVERNOR_GATE_TIMEOUT_S", "0.2")),
+            base_url=os.environ.get("LITELLM_GATE_URL", "http://127.0.0.1:9465"),
+            timeout=float(os.environ.get("LITELLM_GATE_TIMEOUT_S", "0.2")),
             headers={"Authorization": f"Bearer {token}"} if token else {},
         )
         self.unanswered = 0
