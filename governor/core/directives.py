@@ -118,9 +118,8 @@ class Directive(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True)
         if self.fail is Fail.OPEN:
             fresh = lease_until is not None and now < lease_until
             return fresh and (begins is None or now >= begins)
-        return begins is None or (
-            now >= begins and lease_until is not None and begins < lease_until
-        )
+        led = lease_until is not None and begins is not None and begins < lease_until
+        return begins is None or (now >= begins and led)
 
     @property
     def acts(self) -> bool:

@@ -150,7 +150,9 @@ class Draft:
         """Let a directive begin that waited for a person."""
         issue = self._issue()
         if issue is not None:
-            self._order(approved(directive, issue, by=by), told=True)
+            rule = self.rules.get(directive.rule)
+            action = rule.actions.get(directive.action) if rule else None
+            self._order(approved(directive, action, issue, by=by), told=True)
 
     def order(self, directive: Directive) -> None:
         """Issue what a person ordered, which no alert asked for."""

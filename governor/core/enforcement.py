@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from governor.core.alerts import Alert, Ending, Phase
+from governor.core.alerts import Alert, Ending, Health, Phase
 from governor.core.directives import Directive, Effect, wire
 from governor.core.periods import ALWAYS
 from governor.core.rules.actions import EVERY_ONE, Action, Deed, Until
@@ -94,8 +94,9 @@ def _as_before(
     issue: Issue,
 ) -> Directive | None:
     """Return what to issue, with what stays as it was issued before; None where nothing is new."""
-    active = before is not None and before.acts and not before.waits
-    if active and before is not None:
+    enforces = rule is not None and rule.mode is Mode.ENFORCE
+    begun = before is not None and before.acts and not before.waits
+    if before is not None and begun and not (before.shadow and enforces):
         directive = msgspec.structs.replace(
             directive,
             approved_by=before.approved_by,
@@ -103,21 +104,28 @@ def _as_before(
             until=_until_of(before, directive, action, issue.now),
         )
         return None if _says_the_same(before, directive) else directive
-    if issue.stale or rule is None:
+    if rule is None or issue.stale or alert.health is not Health.OK:
         return None
     waits = None
-    if rule.mode is Mode.ENFORCE:
+    if enforces:
         needs = NEEDS_APPROVAL if action.manual else None
         waits = needs or issue.admit(rule, action, alert.key.group)
-    directive = msgspec.structs.replace(directive, waits=waits)
-    if before is not None and before.acts and waits and _says_the_same(before, directive):
-        return None
-    return directive
+    if waits is None:
+        return directive
+    until = _unending(alert, issue.now)  # a span of its own begins when it is approved
+    directive = msgspec.structs.replace(directive, waits=waits, until=until)
+    if before is None or not before.waits:
+        return directive
+    until = _until_of(before, directive, None, issue.now)
+    directive = msgspec.structs.replace(directive, until=until)
+    return None if _says_the_same(before, directive) else directive
 
 
-def _until_of(before: Directive, fresh: Directive, action: Action, now: datetime) -> datetime:
+def _until_of(
+    before: Directive, fresh: Directive, action: Action | None, now: datetime
+) -> datetime:
     """Return when what stands ends: a span of its own goes on, what has no end is renewed."""
-    if isinstance(action.until, timedelta):
+    if action is not None and isinstance(action.until, timedelta):
         return before.until
     renewed = fresh.until == now + HOLD
     return before.until if renewed and before.until - now > HOLD / 2 else fresh.until
@@ -144,15 +152,17 @@ def released(
     )
 
 
-def approved(directive: Directive, issue: Issue, *, by: str) -> Directive:
+def approved(directive: Directive, action: Action | None, issue: Issue, *, by: str) -> Directive:
     """Return the version of a directive that waited and that a person lets begin now."""
     since = issue.now - directive.issued_at
     starts_at = directive.starts_at and directive.starts_at + since
+    span = action.until if action and isinstance(action.until, timedelta) else None
     return msgspec.structs.replace(
         directive,
         version=next(issue.versions),
         issued_at=issue.now,
         starts_at=starts_at,
+        until=min(directive.until, issue.now + span) if span else directive.until,
         waits=None,
         approved_by=by,
     )
@@ -228,9 +238,13 @@ def _directive(alert: Alert, rule: Rule, action: Action, issue: Issue) -> Direct
 
 def _end(alert: Alert, action: Action, now: datetime) -> datetime:
     """Return when the reason ends; what has no end of its own gets one that is renewed."""
-    period = alert.key.period
     if isinstance(action.until, timedelta):
-        return min(now + action.until, period.end)
+        return min(now + action.until, alert.key.period.end)
+    return _unending(alert, now)
+
+
+def _unending(alert: Alert, now: datetime) -> datetime:
+    period = alert.key.period
     return now + HOLD if period == ALWAYS else period.end
 
 

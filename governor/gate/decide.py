@@ -143,11 +143,10 @@ def _wait_ns(
 
 def _instead(directive: Directive, model: str) -> str | None:
     """Return the model to use instead of another; None where that may stay."""
-    exact = directive.models.get(model)
-    if exact is not None:
-        return exact
-    globs = (new for old, new in directive.models.items() if fnmatchcase(model, old))
-    found = next(globs, None)
+    found = directive.models.get(model)
+    if found is None:
+        globs = (new for old, new in directive.models.items() if fnmatchcase(model, old))
+        found = next(globs, None)
     return None if found == model else found
 
 

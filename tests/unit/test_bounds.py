@@ -1,17 +1,20 @@
 """Within what enforcement keeps, on a real store: who is touched, when it begins, when it ends."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from governor.core.alerts import AlertKey, Ending, Health, step
 from governor.core.decisions import AuditRow
 from governor.core.delays import Delays
 from governor.core.directives import OPERATOR, SWITCH_ID, Directive, Effect
 from governor.core.early import Early
+from governor.core.enforcement import Issue, directives_for
 from governor.core.pricing import NANO_PER_USD
 from governor.core.rules.actions import Action, Deed, Fail, Most, Rate, Until
 from governor.core.rules.budget import Budget
@@ -157,6 +160,32 @@ def test_approval_by_hand(path: Path, clock: Clock) -> None:
         assert changed.starts_at == begun.starts_at
 
 
+def test_a_time_of_its_own_begins_with_the_approval(path: Path, clock: Clock) -> None:
+    """What waited for hours is for as long as it says from then on, and is issued once before."""
+    rule = capped(acting(manual=True, until=timedelta(hours=2)))
+    with opened(path, [rule], clock) as site:
+        site.spend(11, customer="acme")
+        for hour in range(1, 6):
+            site.turn(NOON + timedelta(hours=hour))
+            site.spend(1, customer="acme")
+        (held,) = waiting(site)
+        assert site.state.max_version() == held.version
+        (begun,) = site.evaluate.approve([held.id], order())
+        assert begun.until == clock.now + timedelta(hours=2)
+
+
+def test_from_shadow_to_enforce_within_the_bounds(path: Path, clock: Clock) -> None:
+    """What was only counted so far is no precedent: limits hold as for anything new."""
+    most = Most("customer", 1)
+    with opened(path, [capped(acting(most=most), mode=Mode.SHADOW)], clock) as site:
+        customers(site, 4, usd=11)
+        assert len(site.published) == 4
+        site.evaluate.reload([capped(acting(most=most))])
+        assert (len(active(site)), len(waiting(site))) == (1, 3)
+        site.evaluate.reload([capped(acting(most=most), mode=Mode.SHADOW)])
+        assert active(site) == {}
+
+
 def test_what_waits_can_be_refused(path: Path, clock: Clock) -> None:
     """Released before it began, it does not come back in its period."""
     with opened(path, [capped(acting(manual=True))], clock) as site:
@@ -234,6 +263,39 @@ def test_a_rule_without_a_period_acts_while_it_lasts(path: Path, clock: Clock) -
         renewed = active(site)["acme"]
         assert renewed.version > again.version
         assert renewed.until > again.until
+
+
+class Easing(Budget):
+    """A rule with periods whose alerts can turn good before they end."""
+
+    latched = False
+
+
+def test_until_the_period_ends_or_the_alert_does() -> None:
+    """`period_end` stays though the number turned good; `resolved` ends with the alert."""
+    period = budget().calendar.period(NOON)
+    for until, kept in ((Until.PERIOD_END, True), (Until.RESOLVED, False)):
+        cap = capped(acting(until=until))
+        rule = Easing(**{each.name: getattr(cap, each.name) for each in fields(cap)})
+        key = AlertKey("cap", ("acme",), period)
+        firing, _ = step(None, key, 11 * NANO_PER_USD, rule, NOON)
+        assert firing is not None
+        standing = directives_for(firing, rule, [], Issue(count(1), NOON, {}))
+        good, _ = step(firing, key, NANO_PER_USD, rule, NOON + MINUTE)
+        assert good is not None
+        assert good.ending is Ending.CLEARED
+        issued = directives_for(good, rule, standing, Issue(count(2), NOON + MINUTE, {}))
+        assert [each.effect for each in issued] == ([] if kept else [Effect.RELEASE])
+
+
+def test_nothing_begins_without_a_number() -> None:
+    """A rule that fires because nothing is known tells people, and begins nothing."""
+    rule = capped(acting())
+    key = AlertKey("cap", ("acme",), rule.calendar.period(NOON))
+    firing, _ = step(None, key, 11 * NANO_PER_USD, rule, NOON)
+    assert firing is not None
+    blind = replace(firing, health=Health.NO_DATA)
+    assert directives_for(blind, rule, [], Issue(count(1), NOON, {})) == []
 
 
 # ----------------------------------------------------------------------------- when it begins

@@ -147,6 +147,13 @@ def test_what_is_said_of_each() -> None:
     assert "model" not in let
 
 
+def test_a_downgrade_to_itself_is_none() -> None:
+    """A record that a model is to be replaced by itself changes nothing."""
+    site = Site(heartbeat(), downgrade({"gpt-4o": "gpt-4o", "gpt-*": "small"}, id="m", scope={}))
+    assert site.ask({"model": "gpt-4o"})[1] == {"decision": "allow"}
+    assert site.ask({"model": "gpt-5"})[1]["model"] == "small"
+
+
 def test_a_throttled_request_may_be_downgraded_too() -> None:
     """Within its rate it runs on the cheaper model; beyond it nothing is said of models."""
     site = Site(

@@ -146,7 +146,7 @@ class Keeping:
         """Let the docket be what is stored; publish what was stored without our knowing."""
         self._ledger.recall()
         known = self.docket
-        self.docket = Docket(versions=known.versions)
+        self.docket = Docket(versions=known.versions, postponed=known.postponed)
         self.docket.alerts = {alert.key: alert for alert in self._ledger.alerts(now)}
         self.docket.lines = stored_lines(self._ledger, list(self.docket.alerts), rules)
         current = {key.id for key in self.docket.alerts}
