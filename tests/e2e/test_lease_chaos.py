@@ -22,7 +22,7 @@ from tests.e2e.daemon import FULL, Daemon, Gate
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(2400 if FULL else 600)]
 
-LEASE_S = 4.0
+LEASE_S = 8.0
 SLACK_S = 3.0
 """How much later than a lease what follows from it may be seen: a poll, a slow machine."""
 BACK_S = 30.0
@@ -137,14 +137,15 @@ class Site:
     # Each leaves both obeyed, as it found them.
 
     def clock_of_gate(self) -> None:
-        for ahead_s in (300, -300, 0):
+        for ahead_s in (300, -300):
             self.clocks["gate"].set(ahead_s)
             self.lasts(LEASE_S + 1)
+        self.clocks["gate"].set(0)
 
     def clock_of_daemon(self) -> None:
-        for ahead_s in (300, 0, -300, 0):
+        for ahead_s in (300, -300, 0):
             self.clocks["daemon"].set(ahead_s)
-            self.lasts(LEASE_S / 2 + 1)
+            self.lasts(LEASE_S / 2)
 
     def daemon_killed(self) -> None:
         self.daemon.kill()
@@ -216,7 +217,7 @@ def test_leases_hold_through_chaos(own_kafka: ApacheKafka, tmp_path: Path, topic
                     site.daemon_killed,
                     site.kafka_stopped,
                     site.gate_killed,
-                    site.gate_started_without_daemon,
+                    *([site.gate_started_without_daemon] if FULL else []),
                 ]
                 random.shuffle(deeds)
                 for deed in deeds:
