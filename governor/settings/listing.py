@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from governor.settings.model import Settings
 from governor.settings.sources import CATALOGUE, Route
-from governor.settings.values import Size, duration_text, size_text
+from governor.settings.values import Pairs, Size, duration_text, size_text
 
 SET_SECRET: Final = "**********"  # noqa: S105 what stands in place of one
 
@@ -47,6 +47,8 @@ def written(field: FieldInfo, value: Any) -> Written:
             return duration_text(value)
         case int():
             return size_text(value)
+        case Mapping() if any(isinstance(each, Pairs) for each in field.metadata):
+            return ",".join(f"{name}={each}" for name, each in value.items()) or None
         case Mapping() | tuple():
             return _collection(value)
         case _:

@@ -108,7 +108,7 @@ def _choices(names: Any) -> str:
 def _default(route: Route, field: FieldInfo) -> str:
     if route == ("topics",):
         return "`usage=native`"
-    value = written(field, field.default)
+    value = written(field, field.get_default(call_default_factory=True, validated_data={}))
     if value is None:
         return "unset"
     text = ",".join(value) if isinstance(value, list) else str(value)

@@ -106,7 +106,8 @@ made = st.builds(
 asked_for = st.dictionaries(st.sampled_from([*names, "user"]), st.none() | values, max_size=4)
 
 
-@settings(deadline=None, max_examples=1_000)
+@pytest.mark.slow
+@settings(deadline=None, max_examples=2_000)
 @given(
     st.lists(made, max_size=6),
     st.lists(asked_for, min_size=1, max_size=4),
