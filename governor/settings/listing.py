@@ -47,17 +47,17 @@ def written(field: FieldInfo, value: Any) -> Written:
             return duration_text(value)
         case int():
             return size_text(value)
-        case Mapping() if any(isinstance(each, Pairs) for each in field.metadata):
-            return ",".join(f"{name}={each}" for name, each in value.items()) or None
         case Mapping() | tuple():
-            return _collection(value)
+            return _collection(field, value)
         case _:
             return str(value)
 
 
-def _collection(value: Mapping[str, Any] | tuple[Any, ...]) -> dict[str, str] | list[str]:
+def _collection(field: FieldInfo, value: Mapping[str, Any] | tuple[Any, ...]) -> Written:
     if isinstance(value, tuple):
         return [str(item) for item in value]
+    if any(isinstance(each, Pairs) for each in field.metadata):
+        return ",".join(f"{name}={named}" for name, named in value.items()) or None
     return {name: str(item) for name, item in value.items()}
 
 
