@@ -9,11 +9,12 @@ import typer
 
 from governor.cli.options import AsJson
 from governor.cli.problems import count
+from governor.core.allowing import Allow
 from governor.core.errors import ConfigError
 from governor.core.routing import Routing
 from governor.core.rules.shared import Rule
 from governor.rulebook import Checked, check
-from governor.rulebook.compare import Sense, compare, compare_routing
+from governor.rulebook.compare import Sense, compare, compare_allows, compare_routing
 
 EXIT_FOUND: Final = 1
 
@@ -42,7 +43,11 @@ def diff(
             known = ", ".join(sense.value for sense in Sense)
             raise ConfigError(f"--fail-on {word}: the senses are {known}")
     old, new = _checked(before), _checked(after)
-    changes = compare(_rules(old), _rules(new)) + compare_routing(_routing(old), _routing(new))
+    changes = [
+        *compare(_rules(old), _rules(new)),
+        *compare_allows(_allows(old), _allows(new)),
+        *compare_routing(_routing(old), _routing(new)),
+    ]
     if as_json:
         typer.echo(json.dumps([asdict(change) for change in changes]))
     else:
@@ -51,6 +56,10 @@ def diff(
         typer.echo(count(len(changes), "change") if changes else "no change of meaning")
     found = any(change.sense.value in senses for change in changes)
     raise typer.Exit(EXIT_FOUND if found else 0)
+
+
+def _allows(checked: Checked) -> list[Allow]:
+    return [allow for file in checked.files for allow in file.allows]
 
 
 def _checked(path: Path) -> Checked:

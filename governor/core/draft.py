@@ -12,6 +12,7 @@ import msgspec
 
 from governor.core.acks import Ack
 from governor.core.alerts import Alert, AlertKey, Transition
+from governor.core.allowing import Allow, allowing
 from governor.core.books import Total
 from governor.core.decisions import AuditRow, Decisions, Line, ReportRow
 from governor.core.directives import Directive
@@ -105,6 +106,7 @@ class Draft:
         self._evidence = dict(evidence)
         self._bounds = bounds
         self._radius = Radius(docket, bounds.reach, now)
+        self._by_id: dict[str, Alert] | None = None
 
     def take(self, alert: Alert, transitions: Iterable[Transition]) -> None:
         """Take in a new state and the transitions that led to it."""
@@ -160,11 +162,21 @@ class Draft:
         if issue is not None:
             self._order(msgspec.structs.replace(directive, version=next(issue.versions)))
 
+    def allow(self, allows: Iterable[Allow]) -> None:
+        """Let those through that rule files name, and no others of theirs."""
+        issue = self._issue()
+        if issue is not None:
+            fresh = allowing(allows, self._docket.directives, issue)
+            self.directives |= {directive.id: directive for directive in fresh}
+
     def _order(self, directive: Directive, *, told: bool = False) -> None:
         self.directives[directive.id] = directive
-        for alert in self._docket.alerts.values() if told else ():
-            if alert.key.id == directive.alert:
-                self._have_told(alert)
+        if not told or directive.alert is None:
+            return
+        if self._by_id is None:
+            self._by_id = {key.id: alert for key, alert in self._docket.alerts.items()}
+        if alert := self._by_id.get(directive.alert):
+            self._have_told(alert)
 
     def decisions(self, last_notices: LastNotices) -> Decisions:
         """Return all of it, with what follows from it for those who are told."""

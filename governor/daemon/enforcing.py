@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from governor.adapters.control import Call
+from governor.core import allowing
 from governor.core.directives import OPERATOR, SWITCH_ID, Directive, Effect, wire
 from governor.core.errors import ConfigError
 from governor.core.rules.actions import Fail
@@ -45,6 +46,8 @@ class Enforcing:
     def release(self, call: Call) -> dict[str, Any] | None:
         """End a directive; None where none such stands."""
         (name,) = call.names
+        if name.startswith(f"{allowing.NAME}-"):
+            raise ConfigError(f"{name[:60]} is from `allow` in the rule files; take it out there")
         row = self._audit(call.caller, "throttles.release", name, "", None)
         done = self._evaluate().release(name, row)
         return answers.throttle_row(done) if done else None

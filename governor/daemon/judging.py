@@ -86,6 +86,7 @@ class Judging:
             state,
             first.rules if first else (),
             routing=first.routing if first else None,
+            allows=first.allows if first else (),
             now=now,
             complete=complete,
             questions=1,
@@ -118,7 +119,7 @@ class Judging:
 
     def put_in_force(self, loaded: rulebook.Rulebook, row: AuditRow) -> None:
         """Judge by these rules from now on, and tell people that the files are right."""
-        self.evaluate.reload(loaded.rules, [row], loaded.routing)
+        self.evaluate.reload(loaded.rules, [row], loaded.routing, loaded.allows)
         self.refusals.tell(None)
 
     def _first_rules(self) -> rulebook.Rulebook | None:

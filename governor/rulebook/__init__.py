@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from governor.core.allowing import Allow
 from governor.core.errors import ConfigError
 from governor.core.routing import Routing
 from governor.core.rules.shared import Rule
@@ -34,6 +35,7 @@ class Rulebook:
 
     rules: tuple[Rule, ...]
     routing: Routing
+    allows: tuple[Allow, ...]
     digest: str
     files: tuple[Path, ...]
     contents: tuple[bytes, ...]
@@ -62,6 +64,7 @@ def load(path: Path) -> Rulebook:
     return Rulebook(
         rules=tuple(rule for file in checked.files for rule in file.rules),
         routing=checked.routing.routing if checked.routing else Routing(),
+        allows=tuple(allow for file in checked.files for allow in file.allows),
         digest=digest_of((file, by_path[file]) for file in found),
         files=tuple(found),
         contents=tuple(by_path[file] for file in found),

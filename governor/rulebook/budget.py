@@ -66,8 +66,8 @@ def read(section: Section) -> Budget:
     )
     later = _dated(section, limit)
     variants = [
-        (day, _variant(section, budget, other, text, deeds))
-        for day, (other, text) in sorted(later.items())
+        (begins, _variant(section, budget, other, text, deeds))
+        for begins, (other, text) in sorted(later.items())
     ]
     return replace(budget, later=tuple(variants))
 
@@ -102,14 +102,15 @@ def _dated(section: Section, limit: Amount | None) -> dict[date, tuple[Amount, s
         report.add(entry.node, f"limit_from has more than {MAX_DATED} days")
     found: dict[date, tuple[Amount, str]] = {}
     for text, other in dated.items():
-        day = report.read("limit_from", Node(text, other.line, other.column), _day, None)
+        begins = report.read("limit_from", Node(text, other.line, other.column), day, None)
         much = report.read(f"limit_from.{text[:20]}", other.node, _same_unit(limit), None)
-        if day is not None and much is not None:
-            found[day] = (much, str(other.node.value))
+        if begins is not None and much is not None:
+            found[begins] = (much, str(other.node.value))
     return found
 
 
-def _day(text: str) -> date:
+def day(text: str) -> date:
+    """Read a day such as 2026-07-01."""
     try:
         return date.fromisoformat(text) if _DATE.fullmatch(text) else date.fromisoformat("-")
     except ValueError:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from governor.core.allowing import Allow
 from governor.core.routing import Route, Routing
 from governor.core.rules.actions import EVERY_ONE, Action, Deed
 from governor.core.rules.budget import Budget
@@ -79,6 +80,22 @@ def compare_routing(before: Routing, after: Routing) -> list[Change]:
         text = f"{name}: {fresh} new, {gone} gone{moved}"
         changes.append(Change("routing.yaml", Sense.ROUTED, text))
     return changes
+
+
+def compare_allows(before: Iterable[Allow], after: Iterable[Allow]) -> list[Change]:
+    """Return who is let through whatever rules say, and was not, or no more."""
+    old, new = ({each.id: each for each in allows} for allows in (before, after))
+    found = [("now", Sense.LOOSENED, new[name]) for name in new if old.get(name) != new[name]]
+    found += [("no more", Sense.TIGHTENED, old[name]) for name in old if name not in new]
+    return [Change("allow", sense, f"{_whom(each)} {when}") for when, sense, each in found]
+
+
+def _whom(allow: Allow) -> str:
+    return ", ".join(
+        f"{each.dimension}{' not' if each.negated else ''} "
+        + "/".join((*sorted(each.values), *each.patterns))
+        for each in allow.where.conditions
+    )
 
 
 def _added(rule: Rule) -> Iterator[Change]:

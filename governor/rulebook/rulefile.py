@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from governor.core.allowing import Allow
 from governor.core.rules.shared import Rule
 from governor.documents import Document, Entry, Node, Problem
 from governor.documents.sections import Report, Section, choice, listed, shown, suggestion
+from governor.rulebook.allow import allow_list
 from governor.rulebook.kinds import KINDS
 
 VERSION: Final = "1"
-KEYS: Final = ("version", "defaults", "rules")
+KEYS: Final = ("version", "defaults", "allow", "rules")
 DEFAULTS: Final = (
     "owner",
     "mode",
@@ -33,6 +35,7 @@ class RuleFile:
     path: Path
     raw: bytes
     rules: tuple[Rule, ...]
+    allows: tuple[Allow, ...]
     ids: tuple[tuple[str, int, int], ...]
     problems: tuple[Problem, ...]
 
@@ -42,16 +45,19 @@ def read_rules(document: Document) -> RuleFile:
     report = Report(document.path, list(document.problems))
     nodes: list[Node] = []
     rules: list[Rule | None] = []
+    allows: tuple[Allow, ...] = ()
     if not report.problems:
         top = Section("a rule file", document.root, KEYS, report)
         top.take("version", choice({VERSION: VERSION}), VERSION, VERSION)
         defaults = _defaults(top, report)
+        allows = allow_list(top)
         nodes = _nodes(top, report)
         rules = [_rule(node, defaults, report) for node in nodes]
     return RuleFile(
         path=document.path,
         raw=document.raw,
         rules=tuple(rule for rule in rules if rule),
+        allows=allows,
         ids=tuple(place for node in nodes if (place := _id_of(node))),
         problems=tuple(report.problems),
     )
@@ -66,6 +72,8 @@ def _defaults(top: Section, report: Report) -> Mapping[str, Entry]:
 
 def _nodes(top: Section, report: Report) -> list[Node]:
     entry = top.entries.get("rules")
+    if entry is None and "allow" in top.entries:
+        return []
     if entry is None:
         top.needs("rules", "a list of rules, or [] for none")
     elif isinstance(entry.node.value, list):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from governor.core.rules.actions import Deed, Fail, Until
 from governor.core.rules.shared import Level
 from governor.core.scopes import DIMENSIONS
-from governor.rulebook import actions, rulefile
+from governor.rulebook import actions, allow, rulefile
 from governor.rulebook.kinds import KINDS
 from governor.rulebook.words import AT, CONDITION, TEXTS, WORDS, word
 
@@ -35,7 +35,8 @@ def schema() -> dict[str, Any]:
         "$id": ID,
         "title": "Rules of governor",
         "type": "object",
-        "required": ["version", "rules"],
+        "required": ["version"],
+        "anyOf": [{"required": ["rules"]}, {"required": ["allow"]}],
         "additionalProperties": False,
         "properties": {
             "version": {"const": 1},
@@ -45,6 +46,12 @@ def schema() -> dict[str, Any]:
                 "additionalProperties": False,
                 "description": "What rules of this file that do not say otherwise have.",
             },
+            "allow": {
+                "type": "array",
+                "maxItems": allow.MAX_ALLOWS,
+                "items": {"$ref": "#/$defs/allow"},
+                "description": "Who is let through whatever rules say.",
+            },
             "rules": {"type": "array", "items": {"$ref": "#/$defs/rule"}},
         },
         "$defs": {
@@ -52,6 +59,18 @@ def schema() -> dict[str, Any]:
             "condition": CONDITION,
             **{f"{kind}_threshold": _threshold(kind) for kind in KINDS},
             "action": _action(),
+            "allow": _object(
+                {
+                    "where": {**WORDS["where"], "description": "Whom, by dimension."},
+                    "reason": {"type": "string", "description": "Why."},
+                    "until": {
+                        "type": "string",
+                        "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+                        "description": "The first day on which it holds no more, UTC.",
+                    },
+                },
+                needed=("where", "reason"),
+            ),
             "rule": {
                 "type": "object",
                 "required": ["id", "kind"],

@@ -278,6 +278,11 @@ def test_a_rule_that_would_touch_most_customers(
                 "the end of it",
                 timeout_s=20,
             )
+            stage.rules(f"{RADIUS}allow: [{{where: {{customer: c0}}, reason: contract}}]\n")
+            daemon.until(lambda: gate_blocks(gate) == 11, "c0 let through", timeout_s=20)
+            assert gate.decide(customer="c0")["reason"] == "contract"
+            again = governor("throttles", "release", "allowed-x", env=stage.env)
+            assert (again.returncode, "take it out there" in again.stderr) == (2, True)
             assert daemon.stop() == 0
 
 

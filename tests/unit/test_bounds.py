@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from governor.core.alerts import AlertKey, Ending, Health, step
+from governor.core.allowing import Allow
 from governor.core.decisions import AuditRow
 from governor.core.delays import Delays
 from governor.core.directives import OPERATOR, SWITCH_ID, Directive, Effect
@@ -21,6 +22,7 @@ from governor.core.rules.budget import Budget
 from governor.core.rules.query import Query
 from governor.core.rules.shared import Level, Mode, Threshold
 from governor.core.rules.units import Unit
+from governor.core.scopes import Condition, Scope
 from tests.unit.site import NOON, Clock, Site, budget, opened
 
 MINUTE = timedelta(minutes=1)
@@ -427,6 +429,27 @@ def test_the_switch_outlives_everything(path: Path, clock: Clock) -> None:
         assert released is not None
         assert released.effect is Effect.RELEASE
         assert site.published[-1] == released
+
+
+def test_the_allow_list_of_the_files(path: Path, clock: Clock) -> None:
+    """Who is named there is let through over restarts, until a day, and no more once taken out."""
+    acme = Scope((Condition("customer", frozenset({"acme"})),))
+    listed = Allow(acme, "contract", NOON + timedelta(days=3))
+    with opened(path, [capped(acting())], clock) as site:
+        site.evaluate.reload([capped(acting())], allows=[listed])
+        (let,) = site.published
+        assert (let.effect, let.reason, let.until) == (Effect.ALLOW, "contract", listed.until)
+        assert let.holds_at(NOON, lease_until=None)
+        site.evaluate.reload([capped(acting())], allows=[listed])
+        assert site.published == [let]
+        site.evaluate.reload([capped(acting())], allows=[replace(listed, reason="a new contract")])
+        assert [each.reason for each in site.published] == ["contract", "a new contract"]
+    with opened(path, [capped(acting())], clock) as site:
+        newest = max(site.published, key=lambda each: each.version)
+        assert newest.effect is Effect.RELEASE  # it was taken out meanwhile
+        clock.now += timedelta(days=4)
+        site.evaluate.reload([], allows=[listed])
+        assert max(each.version for each in site.published) == newest.version
 
 
 # -------------------------------------------------------------------------- shadow, overshoot

@@ -157,6 +157,13 @@ rules:
     thresholds:
       - {at: 15m, level: warning}
 """
+ALLOW = """\
+version: 1
+allow:
+  - {where: {customer: acme}, reason: contract, until: 2027-01-01}
+"""
+
+
 QUERY = """\
 version: 1
 rules:
@@ -263,6 +270,15 @@ MORE: dict[str, dict[str, tuple[str, str]]] = {
         "longer than remembered": ("at: 15m", "at: 8d"),
         "a span without a unit": ("at: 15m", "at: 15"),
         "no data is a word": ("owner: sre", "owner: sre\n    on_no_data: resolve"),
+    },
+    ALLOW: {
+        "no list": ("allow:\n  - ", "allow:\n    "),
+        "everybody": ("where: {customer: acme}", "where: all"),
+        "whom": ("where: {customer: acme}, ", ""),
+        "without a reason": ("reason: contract, ", ""),
+        "a time that is no day": ("until: 2027-01-01", "until: next year"),
+        "another key": ("reason: contract", "why: contract"),
+        "a dimension that is none": ("{customer: acme}", "{custmer: acme}"),
     },
     QUERY: {
         "a table that is none": ("FROM usage", "FROM events"),

@@ -538,9 +538,9 @@ def test_a_misspelled_action() -> None:
 
 
 FILES: dict[str | bytes, list[str]] = {
-    "": ["1:1: a rule file must be a mapping of version, defaults or rules"],
-    "# nothing\n": ["1:1: a rule file must be a mapping of version, defaults or rules"],
-    "- a": ["1:1: a rule file must be a mapping of version, defaults or rules"],
+    "": ["1:1: a rule file must be a mapping of version, defaults, allow or rules"],
+    "# nothing\n": ["1:1: a rule file must be a mapping of version, defaults, allow or rules"],
+    "- a": ["1:1: a rule file must be a mapping of version, defaults, allow or rules"],
     "version: 1": ["1:1: a rule file needs rules, such as a list of rules, or [] for none"],
     "rules: []": ["1:1: a rule file needs version, such as 1"],
     "version: 2\nrules: []": ["1:10: version=2: must be 1"],

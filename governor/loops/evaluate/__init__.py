@@ -14,6 +14,7 @@ import structlog
 
 from governor import telemetry
 from governor.core.alerts import Alert, Ending, Phase, end
+from governor.core.allowing import Allow
 from governor.core.batches import Batch, Stored
 from governor.core.books import Total
 from governor.core.decisions import AuditRow, Line
@@ -72,6 +73,7 @@ class Evaluate(Directing):
         publish: Callable[[Sequence[Directive]], None],
         complete: Callable[[], datetime | None] | None = None,
         routing: Routing | None = None,
+        allows: Iterable[Allow] = (),
         questions: int = MAX_QUESTIONS,
         audits: bool = True,
         stale_after: timedelta = STALE_AFTER,
@@ -83,6 +85,7 @@ class Evaluate(Directing):
         self._complete = complete or self._now
         self._questions = questions
         self._sources = tuple(rules)
+        self._allows = tuple(allows)
         self._rules: Mapping[str, Rule] = {}
         self._wall = now
         self._follow_events = follow_events
@@ -171,14 +174,15 @@ class Evaluate(Directing):
         rules: Iterable[Rule],
         audit: Sequence[AuditRow] = (),
         routing: Routing | None = None,
+        allows: Iterable[Allow] = (),
     ) -> None:
         """Put other rules in force: alerts keep their state, and are judged by the new rules."""
-        before = self._keeping.written
-        self._keeping.written = routing or Routing()
+        before, let = self._keeping.written, self._allows
+        self._keeping.written, self._allows = routing or Routing(), tuple(allows)
         try:
             self._take_up(rules, self._now(), audit)
         except BaseException:
-            self._keeping.written = before
+            self._keeping.written, self._allows = before, let
             raise
 
     def stored(self, batch: Batch, stored: Stored) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from governor import telemetry
 from governor.core.alerts import Alert
+from governor.core.allowing import Allow
 from governor.core.directives import Directive, newest_by_key
 from governor.core.overshoot import Overshoot, is_felt, overshoots
 from governor.core.pricing import NANO_PER_USD
@@ -25,6 +26,7 @@ class Directing(Orders):
 
     _ledger: Ledger
     _bounding: Bounding
+    _allows: tuple[Allow, ...] = ()
     _redirect_at: datetime | None = None
     overshoot: tuple[Overshoot, ...] = ()
     """What was spent past the thresholds of rules that act, as it was some seconds ago."""
@@ -113,6 +115,7 @@ class Directing(Orders):
         draft = self._keeping.draft(now, self._rules)
         for alert in self._keeping.docket.alerts.values():
             draft.direct(alert)
+        draft.allow(self._allows)
         known = {key.id for key in self._keeping.docket.alerts}
         for directive in self._keeping.docket.directives.values():
             rule = self._rules.get(directive.rule)
