@@ -400,7 +400,7 @@ def test_a_pace_needs_time() -> None:
 # ------------------------------------------------------------------------- what people order
 
 
-def allowing(name: str, **scope: str) -> Directive:
+def allowing(name: str, until: datetime = NOON + timedelta(days=2)) -> Directive:
     return Directive(
         id=name,
         version=0,
@@ -410,7 +410,7 @@ def allowing(name: str, **scope: str) -> Directive:
         reason="launch",
         scope={},
         issued_at=NOON,
-        until=NOON + timedelta(days=2),
+        until=until,
         fail=Fail.CLOSED,
     )
 
@@ -429,6 +429,18 @@ def test_the_switch_outlives_everything(path: Path, clock: Clock) -> None:
         assert released is not None
         assert released.effect is Effect.RELEASE
         assert site.published[-1] == released
+
+
+def test_a_shorter_version_is_not_outlived_by_a_longer_one(path: Path, clock: Clock) -> None:
+    """Off for ten years, then for two hours: after those it is over, also for a daemon that starts."""
+    with opened(path, [capped(acting())], clock) as site:
+        years = allowing(SWITCH_ID, until=NOON + timedelta(days=3_650))
+        hours = allowing(SWITCH_ID, until=NOON + timedelta(hours=2))
+        for each in (years, hours):
+            site.evaluate.direct(each, order("enforcement.off"))
+    clock.now = NOON + timedelta(hours=5)
+    with opened(path, [capped(acting())], clock) as site:
+        assert (list(site.evaluate.directives), site.published) == ([], [])
 
 
 def test_the_allow_list_of_the_files(path: Path, clock: Clock) -> None:

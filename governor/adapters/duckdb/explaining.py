@@ -135,8 +135,9 @@ class Numbers:
     def throttles_of(self, alert: str, at: datetime) -> Sequence[dict[str, Any]]:
         """Return the newest version of each directive of an alert that has not ended at a time."""
         rows = self._connection.execute(
-            "SELECT arg_max(body, version) AS body FROM directive_versions WHERE until > $1"
-            " AND starts_with(directive_id, $2) GROUP BY directive_id",
+            "SELECT arg_max(body, version) AS body FROM directive_versions"
+            " WHERE starts_with(directive_id, $2) GROUP BY directive_id"
+            " HAVING arg_max(until, version) > $1",
             [at, f"{alert}-"],
         ).fetchall()
         return [json.loads(body) for (body,) in rows]

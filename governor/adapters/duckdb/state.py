@@ -107,9 +107,9 @@ class State:
     def directives(self, now: datetime) -> list[Directive]:
         """Return the newest version of each directive that ends later or whose alert lasts."""
         found = self._rows(
-            "SELECT body FROM directive_versions WHERE until > $1 OR left(directive_id, 12) IN"
-            " (SELECT alert_id FROM alerts WHERE phase <> 'resolved')"
-            " QUALIFY row_number() OVER (PARTITION BY directive_id ORDER BY version DESC) = 1",
+            "SELECT arg_max(body, version) AS body FROM directive_versions GROUP BY directive_id"
+            " HAVING arg_max(until, version) > $1 OR left(directive_id, 12) IN"
+            " (SELECT alert_id FROM alerts WHERE phase <> 'resolved')",
             [now],
         )
         return [msgspec.json.decode(row["body"], type=Directive) for row in found]
