@@ -8,6 +8,7 @@ import typer
 
 from governor.cli.control import call
 from governor.cli.options import AsJson, ConfigFile
+from governor.cli.problems import count
 from governor.settings import load
 
 app: Final = typer.Typer(no_args_is_help=True, help="Switch all enforcement off and on.")
@@ -35,7 +36,8 @@ def off(
     if as_json:
         typer.echo(json.dumps(done))
     else:
-        typer.echo(f"enforcement is off until {done['until']}; `governor enforce on` ends that")
+        ends = f" until {done['until']}" if span else ""
+        typer.echo(f"enforcement is off{ends}; `governor enforce on` ends that")
 
 
 @app.command()
@@ -87,7 +89,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         )
         lines.append(f"{name.removesuffix('_s').replace('_', ' ')}: {said}")
     lines += [
-        f"{row['rule']}: {row['past_usd']} USD past its threshold, {row['groups']:,} groups,"
+        f"{row['rule']}: {row['past_usd']} USD past its threshold, {count(row['groups'], 'group')},"
         f" the worst {row['worst_usd']} USD"
         for row in found["overshoot"]
     ]

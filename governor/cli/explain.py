@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import typer
 
 from governor.cli.control import call
-from governor.cli.options import AsJson, ConfigFile
+from governor.cli.options import AsJson, ConfigFile, pairs
 from governor.core.errors import ConfigError, TransientError
 from governor.daemon import offline
 from governor.settings import Settings, load
@@ -42,8 +42,8 @@ def explain(
     """
     if (rule is None) == (entity is None):
         raise ConfigError("name a rule, or --entity such as customer=acme, one of the two")
-    fields = {f"group.{name}": value for name, value in _pairs("--group", group)}
-    fields |= {f"entity.{name}": value for name, value in _pairs("--entity", entity)}
+    fields = _fields("group", group)
+    fields |= _fields("entity", entity)
     fields |= {"rule": rule} if rule else {}
     fields |= {"at": _moment(at)} if at else {}
     found = _asked(load(config).settings, fields)
@@ -57,12 +57,10 @@ def explain(
         typer.echo("no rule counted its usage in the period of that time")
 
 
-def _pairs(option: str, given: list[str] | None) -> Iterator[tuple[str, str]]:
-    for text in given or ():
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise ConfigError(f"{option} {text!r}: write name=value, such as customer=acme")
-        yield name, value
+def _fields(what: str, given: list[str] | None) -> dict[str, str]:
+    such_as = "name=value, such as customer=acme"
+    found = pairs(given, such_as, option=f"--{what}", empty=True)
+    return {f"{what}.{name}": value for name, value in found}
 
 
 def _moment(text: str) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from governor import pages
 from governor.cli.control import call, show
-from governor.cli.options import AsJson, ConfigFile
+from governor.cli.options import AsJson, ConfigFile, pairs
 from governor.core.errors import ConfigError
 from governor.core.report_text import headline, sections
 from governor.core.reports import Report
@@ -121,10 +121,7 @@ def make(
 def _fields(date: str | None, timezone: str | None, where: list[str] | None) -> dict[str, str]:
     fields = {"date": date, "timezone": timezone}
     found = {name: value for name, value in fields.items() if value is not None}
-    for each in where or ():
-        name, is_there, value = each.partition("=")
-        if not is_there or not value:
-            raise ConfigError(f"--where {each!r}: write dimension=value, such as team=search")
+    for name, value in pairs(where, "dimension=value, such as team=search", option="--where"):
         found[f"where.{name}"] = value
     return found
 

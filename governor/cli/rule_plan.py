@@ -7,8 +7,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from governor.cli.control import call
-from governor.cli.options import AsJson, ConfigFile
-from governor.core.errors import ConfigError
+from governor.cli.options import AsJson, ConfigFile, pairs
 from governor.settings import load
 
 
@@ -31,10 +30,8 @@ def plan(
       --until 2026-12-02T00:00:00Z --reason "launch of the new assistant"
     """
     fields = {"from": starts, "until": ends, "reason": reason}
-    for each in group or ():
-        name, is_there, value = each.partition("=")
-        if not is_there:
-            raise ConfigError(f"--group {each!r}: write dimension=value, such as feature=chat")
+    such_as = "dimension=value, such as feature=chat"
+    for name, value in pairs(group, such_as, option="--group", empty=True):
         fields[f"group.{name}"] = value
     path = f"/v1/rules/{quote(rule, safe='')}/plan?{urlencode(fields)}"
     done = call(load(config).settings, "POST", path)

@@ -7,8 +7,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from governor.cli.control import call, show
-from governor.cli.options import AsJson, ConfigFile
-from governor.core.errors import ConfigError
+from governor.cli.options import AsJson, ConfigFile, pairs
 from governor.settings import load
 
 app: Final = typer.Typer(no_args_is_help=True, help="Hold back alerts while governor runs.")
@@ -52,10 +51,7 @@ def add(
       governor silences add rule=customer-daily customer=acme --for 2h --reason "load test"
     """
     fields = {"for": span, "reason": reason}
-    for each in match:
-        name, is_there, value = each.partition("=")
-        if not is_there or not value:
-            raise ConfigError(f"{each!r}: write fact=value, such as rule=customer-daily")
+    for name, value in pairs(match, "fact=value, such as rule=customer-daily"):
         fields[f"match.{name}"] = value
     done = call(load(config).settings, "POST", f"/v1/silences?{urlencode(fields)}")
     if as_json:

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from governor.cli.control import call, show
-from governor.cli.options import AsJson, ConfigFile
+from governor.cli.options import AsJson, ConfigFile, pairs
 from governor.core.errors import ConfigError
 from governor.settings import load
 
@@ -109,10 +109,7 @@ def allow(
       governor throttles allow customer=acme --for 4h --reason "launch day"
     """
     fields = {"for": span, "reason": reason}
-    for each in who:
-        name, is_there, value = each.partition("=")
-        if not is_there or not value:
-            raise ConfigError(f"{each!r}: write dimension=value, such as customer=acme")
+    for name, value in pairs(who, "dimension=value, such as customer=acme"):
         fields[f"where.{name}"] = value
     done = call(load(config).settings, "POST", f"/v1/allow?{urlencode(fields)}")
     if as_json:

@@ -12,7 +12,7 @@ from governor.core.errors import ConfigError
 from governor.core.rules.actions import Fail
 from governor.core.scopes import DIMENSIONS, Condition, Scope
 from governor.daemon import answers
-from governor.daemon.quieting import Audit, noted, spanned
+from governor.daemon.quieting import Audit, named, noted, spanned
 from governor.documents.sections import listed, suggestion
 from governor.loops.evaluate import Evaluate
 
@@ -70,8 +70,7 @@ class Enforcing:
 
     def allow(self, call: Call) -> dict[str, Any]:
         """Let through what is like what is named, whatever rules say."""
-        allows = [each for each in self._evaluate().directives if each.effect is Effect.ALLOW]
-        if len(allows) >= MAX_ALLOWS:
+        if len(self._allows()) >= MAX_ALLOWS:
             raise ConfigError(f"there are {MAX_ALLOWS:,} of these already; release some")
         scope = _scope(call.fields)
         name = f"allow-{secrets.token_hex(4)}"
@@ -97,6 +96,7 @@ class Enforcing:
     def status(self, _: Call) -> dict[str, Any]:
         """Return whether enforcement is on, how many feel it, and how late and dear it is."""
         evaluate, switch = self._evaluate(), self._switch()
+        evaluate.measure(self._now())
         acting = [each for each in evaluate.directives if each.acts and each.until > self._now()]
         return {
             "enforcement": "off" if switch else "on",
@@ -105,15 +105,18 @@ class Enforcing:
             "acting": sum(not (each.waits or each.shadow) for each in acting),
             "waiting": sum(bool(each.waits) for each in acting),
             "shadow": sum(each.shadow for each in acting),
-            "allowed": sum(each.effect is Effect.ALLOW for each in evaluate.directives),
+            "allowed": sum(each.id != SWITCH_ID for each in self._allows()),
             "delays": self._delays(),
             "overshoot": answers.overshoot_rows(evaluate.overshoot),
         }
 
     def _switch(self) -> Directive | None:
-        now = self._now()
-        found = [each for each in self._evaluate().directives if each.id == SWITCH_ID]
-        return next((d for d in found if d.effect is Effect.ALLOW and d.until > now), None)
+        return next((each for each in self._allows() if each.id == SWITCH_ID), None)
+
+    def _allows(self) -> list[Directive]:
+        """Return what lets requests through now, the switch too."""
+        now, standing = self._now(), self._evaluate().directives
+        return [each for each in standing if each.effect is Effect.ALLOW and each.until > now]
 
     def _allowing(self, call: Call, name: str, scope: Scope, span: timedelta) -> Directive:
         now, reason = self._now(), noted(call, "reason")
@@ -138,15 +141,11 @@ class Enforcing:
 
 
 def _scope(fields: Mapping[str, str]) -> Scope:
-    named = {
-        name.removeprefix(_WHERE): value
-        for name, value in fields.items()
-        if name.startswith(_WHERE)
-    }
-    if not named:
+    found = named(fields, _WHERE)
+    if not found:
         raise ConfigError("say who is let through, such as customer=acme")
-    for name in named:
+    for name in found:
         if name not in DIMENSIONS:
             close = suggestion(name, DIMENSIONS) or f"; known: {listed(DIMENSIONS)}"
             raise ConfigError(f"unknown dimension {name[:60]!r}{close}")
-    return Scope(tuple(Condition(name, frozenset([value])) for name, value in named.items()))
+    return Scope(tuple(Condition(name, frozenset([value])) for name, value in found.items()))

@@ -99,11 +99,7 @@ class Quieting:
 
 
 def _match(fields: Mapping[str, str], labels: set[str]) -> dict[str, str]:
-    found = {
-        name.removeprefix(_MATCH): value
-        for name, value in fields.items()
-        if name.startswith(_MATCH)
-    }
+    found = named(fields, _MATCH)
     if not found:
         raise ConfigError("a silence needs what it is about, such as rule=customer-daily")
     known = sorted({*FACTS, *DIMENSIONS, *labels})
@@ -112,6 +108,15 @@ def _match(fields: Mapping[str, str], labels: set[str]) -> dict[str, str]:
             close = suggestion(name, known) or f"; known: {listed(known)}"
             raise ConfigError(f"{name[:60]!r} is no fact of an alert{close}")
     return found
+
+
+def named(fields: Mapping[str, str], prefix: str) -> dict[str, str]:
+    """Return the fields of an order that begin so, without that beginning."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in fields.items()
+        if name.startswith(prefix)
+    }
 
 
 def spanned(text: str | None, usual: timedelta | None) -> timedelta:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from governor import telemetry
 from governor.core.directives import Directive, Heartbeat
@@ -230,18 +231,7 @@ class Gate:
         if would.rule is None or not (would.refuses or would.model):
             return decision
         telemetry.GATE_SHADOW.labels(would.rule).inc()
-        return Decision(
-            decision=decision.decision,
-            allowed=decision.allowed,
-            rate=decision.rate,
-            model=decision.model,
-            reason=decision.reason,
-            rule=decision.rule,
-            directive=decision.directive,
-            until=decision.until,
-            retry_after_s=decision.retry_after_s,
-            shadow=(would.rule,),
-        )
+        return replace(decision, shadow=(would.rule,))
 
 
 _COUNTERS: Final = {

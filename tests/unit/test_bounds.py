@@ -432,7 +432,7 @@ def test_the_switch_outlives_everything(path: Path, clock: Clock) -> None:
 
 
 def test_a_shorter_version_is_not_outlived_by_a_longer_one(path: Path, clock: Clock) -> None:
-    """Off for ten years, then for two hours: after those it is over, also for a daemon that starts."""
+    """Off for ten years, then for two hours: after those it is over, after a restart, too."""
     with opened(path, [capped(acting())], clock) as site:
         years = allowing(SWITCH_ID, until=NOON + timedelta(days=3_650))
         hours = allowing(SWITCH_ID, until=NOON + timedelta(hours=2))

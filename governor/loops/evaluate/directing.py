@@ -87,13 +87,13 @@ class Directing(Orders):
         if not due and not (docket.postponed and not self._bounding.stale):
             return
         self._redirect_at = now + REDIRECT_EVERY
-        self._show(now)
+        self.measure(now)
         draft = self._keeping.draft(now, self._rules)
         for alert in docket.undecided(now):
             draft.direct(alert)
         self._keeping.commit(draft)
 
-    def _show(self, now: datetime) -> None:
+    def measure(self, now: datetime) -> None:
         """Let what is shown of enforcement be as it is now."""
         self.overshoot = overshoots(self.alerts, self._rules, self._standing)
         telemetry.OVERSHOOT.clear()
