@@ -30,11 +30,12 @@ class Lease:
     def take(self, beat: Heartbeat, wall: datetime, now_ns: int, *, live: bool) -> None:
         """Take a heartbeat; one that is not `live` was read from the past of the topic.
 
-        How old one from the past is, and one that tells no steady time, is told by the wall clocks.
+        How old one from the past of a sender that we do not know is, and one that tells no steady
+        time, is told by the wall clocks.
         """
         if self.beat is not None and beat.version < self.beat.version:
             return
-        if live and beat.sender:
+        if beat.sender and (live or beat.sender == self._sender):
             age_ns = self._under_way(beat, now_ns)
         else:
             age_ns = max(0, (wall - beat.sent_at) // _MICROSECOND * 1_000)

@@ -248,6 +248,16 @@ def test_from_the_past_of_the_topic() -> None:
     assert lease.now(NOW, ns(3)) == NOW + timedelta(minutes=9)
 
 
+def test_read_again_from_a_sender_that_is_known() -> None:
+    """After a lost connection what is read again is as old as it is, whatever our time of day."""
+    lease = Lease()
+    for n in (0, 10):
+        lease.take(beat(NOW + n * SECOND, n), NOW, ns(n), live=True)
+    for off in (timedelta(minutes=5), -timedelta(minutes=5)):
+        lease.take(beat(NOW + 10 * SECOND, 10), NOW + off, ns(25), live=False)
+        assert lease.now(NOW + off, ns(25)) == NOW + 25 * SECOND
+
+
 def test_an_older_heartbeat_is_ignored() -> None:
     """No version goes back."""
     lease = Lease()
