@@ -7,9 +7,7 @@ from datetime import datetime
 from governor.core.acks import Ack
 from governor.core.alerts import Alert, AlertKey, Phase
 from governor.core.directives import Directive
-from governor.core.enforcement import (
-    renewal_due,
-)
+from governor.core.enforcement import renewal_due
 from governor.core.rules.budget import Budget
 from governor.core.rules.shared import Rule
 
